@@ -1,0 +1,41 @@
+# Everything starts from a machine with Python 3.11 and make; each target does its own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+comma := ,
+EXTRAS := dev,nle$(if $(filter Linux,$(shell uname -s)),$(comma)cpu)
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check schemas setup clean
+
+demo: setup
+	$(BIN)/python examples/two_characters/make_media.py
+	[ -e examples/two_characters/weights ] || $(BIN)/scail2-farm weights tiny examples/two_characters/weights --seed 7
+	$(BIN)/scail2-farm submit examples/two_characters/edit.otio --weights examples/two_characters/weights
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+schemas: setup
+	$(BIN)/scail2-farm schema schemas
+
+setup: $(STAMP)
+
+# A system OpenBLAS makes the Linux CPU engine many times faster; it is used when present and never required.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "scail2-farm needs Python 3.11 or newer; run make PYTHON=python3.11")'
+	@if [ "$$(uname -s)" = Linux ] && ! ldconfig -p | grep -q libopenblas.so.0 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		(apt-get update -qq && apt-get install -y -qq libopenblas0) >/dev/null 2>&1 || echo "no OpenBLAS here: the engine runs without it, slower"; \
+	fi
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

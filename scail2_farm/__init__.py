@@ -1,0 +1,31 @@
+"""scail2-farm: character replacement as a farm job inside editorial.
+
+The map of this house. One noun goes into each room, one noun comes out::
+
+    edit.otio + edit.shots.yaml
+      editorial.timeline  -> Edit            what is cut, in exact frames
+      documents           -> ShotManifest    who plays whom, and how
+      plan                -> Job             shots and segments; every input probed, every fault at once
+      render              -> frames          media.plates -> media.color -> engine -> media.color -> media.comp
+      deliver             -> Take            frames, movie, take.json; renamed into place
+      editorial.timeline  -> edit.scail2.otio    the same cut with the takes linked
+
+Rooms::
+
+    errors.py      the error tree, codes, exit codes                    floor 0
+    frames.py      FrameRange, exact rates, timecode, frame patterns    floor 0
+    documents.py   every JSON/YAML that crosses a disk or a process     floor 1
+    digests.py     files by content, remembered                         floor 1
+    settings.py    defaults < TOML < environment < flag                 floor 1
+    editorial/     edits in, edits out (opentimelineio stops here)
+    media/         pictures in, pictures out (av, OpenEXR, OpenImageIO, PyOpenColorIO, Pillow)
+    engine/        SCAIL-2: arrays in, arrays out (mlx, safetensors, tokenizers)
+    review/        what people look at: sheets
+    plan.py  render.py  deliver.py    the corridor, the only place where wings meet
+    job.py         the corridor walked once, in this process
+    cli.py         typer and rich; words to the user, errors into exit codes (`python -m scail2_farm` is it too)
+
+Reading order, half an hour: README, this map, documents, plan, render, engine/pipeline.
+"""
+
+__version__ = "0.1.0"

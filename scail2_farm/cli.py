@@ -1,0 +1,324 @@
+"""The command line: words to the user, errors into exit codes. Nothing is decided here.
+
+Everything heavy is imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from scail2_farm import __version__
+from scail2_farm.errors import FarmError, exit_code, storage_error
+
+if TYPE_CHECKING:
+    from scail2_farm.job import Event, Outcome
+    from scail2_farm.plan import Plan, Probing
+
+app = typer.Typer(
+    name="scail2-farm",
+    help="Replace the people in an edit: an OTIO cut and a shot manifest in, rendered takes and the same cut out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+weights_app = typer.Typer(no_args_is_help=True, help="Snapshots of the model.", rich_markup_mode=None)
+app.add_typer(weights_app, name="weights")
+
+R = TypeVar("R")
+
+EditArgument = Annotated[Path, typer.Argument(help="an .otio edit, or a shot manifest", show_default=False)]
+ManifestOption = Annotated[
+    Path | None, typer.Option(help="the shot manifest [EDIT_STEM.shots.yaml beside the edit]", show_default=False)
+]
+TimelineOption = Annotated[
+    str | None, typer.Option(help="the timeline to read when the file holds several", show_default=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 2 usage, 3 input, 4 set-up, 5 storage, 6 resource, 7 engine."""
+    try:
+        app()
+    except FarmError as error:
+        _tell([error])
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _err().print("scail2-farm: stopped; finished segments are kept, submit again to go on", markup=False)
+        sys.exit(130)
+
+
+def _out() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _err() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _tell(faults: Iterable[FarmError]) -> None:
+    for fault in faults:
+        _err().print(f"scail2-farm: {fault}", markup=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        _out().print(f"scail2-farm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    pass
+
+
+# --------------------------------------------------------------------------- artists
+
+
+@app.command()
+def submit(
+    edit: EditArgument,
+    manifest: ManifestOption = None,
+    timeline: TimelineOption = None,
+    weights: Annotated[Path | None, typer.Option(help="the snapshot folder of the model", show_default=False)] = None,
+    keep: Annotated[
+        str | None, typer.Option(help="`raw` delivers the model's own frames too", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Render an edit's cast shots here and return the cut with the takes linked.
+
+    Stopped or killed, the same command goes on at the first unfinished segment.
+    """
+    from scail2_farm.job import run
+    from scail2_farm.plan import check_weights
+    from scail2_farm.settings import load_settings
+
+    if keep not in (None, "raw"):
+        raise typer.BadParameter("--keep takes `raw`")
+    faults: list[FarmError] = []
+    folder: Path | None = None
+    try:
+        folder = check_weights(load_settings(weights=weights).weights)
+    except FarmError as fault:
+        faults.append(fault)
+    planned = _planned(edit, manifest, timeline, casting_required=True)
+    faults = [*planned.faults, *faults]
+    if faults or folder is None:
+        if as_json:
+            _print_json({"plan": planned.as_json(), "faults": [fault.as_json() for fault in faults]})
+        _tell(faults)
+        raise typer.Exit(exit_code(faults))
+    outcome = _watched(run(planned, weights=folder, raw=keep == "raw"))
+    if as_json:
+        _print_json(outcome.as_json())
+    else:
+        _show_outcome(outcome)
+    _tell(outcome.faults)
+    raise typer.Exit(exit_code(outcome.faults))
+
+
+@app.command()
+def check(
+    edit: EditArgument, manifest: ManifestOption = None, timeline: TimelineOption = None, as_json: JsonOption = False
+) -> None:
+    """Print the plan of an edit and every fault in it; renders nothing."""
+    planned = _planned(edit, manifest, timeline, casting_required=False)
+    if as_json:
+        _print_json({"plan": planned.as_json(), "faults": [fault.as_json() for fault in planned.faults]})
+    else:
+        _show_plan(planned)
+    _tell(planned.faults)
+    raise typer.Exit(exit_code(planned.faults))
+
+
+# --------------------------------------------------------------------------- machines
+
+
+@app.command("render-segment")
+def render_segment(
+    segment: Annotated[Path, typer.Argument(help="a segment document", show_default=False)], as_json: JsonOption = False
+) -> None:
+    """Render one segment into its folder; a finished one is left as it is."""
+    from contextlib import closing
+
+    from scail2_farm import engine
+    from scail2_farm.documents import Segment, read_document
+    from scail2_farm.render import finished, render
+
+    document = read_document(segment, Segment)
+    report = finished(document)
+    if report is None:
+        loaded = engine.load(Path(document.weights.path))
+        with closing(render(document, engine=loaded)) as steps:
+            while report is None:
+                try:
+                    step = next(steps)
+                except StopIteration as stop:
+                    report = stop.value
+                else:
+                    _err().print(
+                        f"{document.shot} segment {document.index + 1}/{document.count} step {step.step}/{step.of}"
+                    )
+    if as_json:
+        _print_json(report.model_dump(mode="json", by_alias=True))
+    else:
+        _out().print(f"done: {len(report.frames)} files in {document.folder}", markup=False)
+
+
+@app.command()
+def schema(folder: Annotated[Path, typer.Argument(help="where the schemas are written")] = Path("schemas")) -> None:
+    """Write the JSON Schemas of every document into a folder."""
+    from scail2_farm.documents import json_schemas, write_text
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    for name, text in json_schemas().items():
+        write_text(folder / name, text)
+        _out().print(str(folder / name), markup=False)
+
+
+@weights_app.command("tiny")
+def weights_tiny(
+    folder: Annotated[Path, typer.Argument(help="a new folder", show_default=False)],
+    seed: Annotated[int, typer.Option(help="the same seed writes the same bytes", min=0)] = 0,
+) -> None:
+    """Write a small snapshot of random weights in the published layout, to try the farm without the real ones."""
+    from scail2_farm.engine import write_tiny_snapshot
+
+    write_tiny_snapshot(folder, seed=seed)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    _out().print(
+        f"wrote {folder} ({size / 1e6:.1f} MB): random weights, they make coloured noise, not people", markup=False
+    )
+
+
+# --------------------------------------------------------------------------- telling
+
+
+def _print_json(document: object) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _drained(steps: Generator[Probing, None, R]) -> R:
+    """Run a generator to its result, showing what it looks at on a terminal."""
+    with _err().status("reading the submission") as status:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                return stop.value
+            status.update(f"looking at {escape(step.what)} ({step.done}/{step.of})")
+
+
+def _planned(edit: Path, manifest: Path | None, timeline: str | None, *, casting_required: bool) -> Plan:
+    from scail2_farm.plan import plan
+
+    return _drained(plan(edit, manifest=manifest, timeline=timeline, casting_required=casting_required))
+
+
+def _watched(events: Generator[Event, None, Outcome]) -> Outcome:
+    """Run a job, with a bar on a terminal and a line a segment elsewhere."""
+    from contextlib import closing
+
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    from scail2_farm.job import Rendering, ShotDone, ShotFailed
+    from scail2_farm.plan import Probing
+
+    console = _err()
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[eta]}", markup=False),
+    )
+    with closing(events), Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("starting", total=1.0, eta="")
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as stop:
+                outcome: Outcome = stop.value
+                progress.update(bar, completed=1.0, description="done", eta="")
+                return outcome
+            match event:
+                case Probing(what=what):
+                    progress.update(bar, description=what)
+                case Rendering():
+                    place = (
+                        f"{event.shot}  segment {event.segment + 1}/{event.segments}  step {event.step}/{event.steps}"
+                    )
+                    eta = "" if event.eta_s is None else f"about {_duration(event.eta_s)} left"
+                    progress.update(bar, completed=event.done, description=place, eta=eta)
+                    if not console.is_terminal and event.step == event.steps:
+                        console.print(f"{place}  {event.done:4.0%}  {eta}", markup=False)
+                case ShotDone():
+                    word = "was delivered before" if event.again else "delivered"
+                    console.print(f"{event.shot}  v{event.take.version:03d} {word}: {event.folder}", markup=False)
+                case ShotFailed():
+                    console.print(f"{event.shot}  failed: {event.fault.code} {event.fault.what}", markup=False)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _show_plan(plan: Plan) -> None:
+    from rich.table import Table
+
+    out = _out()
+    clips = Table(
+        "clip", "track", "who plays", "why", title=f"{plan.name}: {len(plan.castings)} clips", title_justify="left"
+    )
+    for casting in plan.castings:
+        clip = casting.clip
+        if casting.state == "rendered":
+            who = ", ".join(f"{member.id} ({member.slot})" for member in casting.members)
+            why = "\n".join(f"{Path(where.file or '').name}:{where.line}: {says}" for where, says in casting.rules)
+        else:
+            who, why = f"[{casting.state}]", casting.reason or ""
+        clips.add_row(escape(casting.shot), escape(clip.track if clip else ""), escape(who), escape(why))
+    out.print(clips)
+    for shot in plan.shots:
+        sizes = f"{shot.plate.width}x{shot.plate.height} as {shot.canvas.width}x{shot.canvas.height}"
+        out.print(
+            f"{shot.id}: frames {shot.frames} ({shot.frames.count}, handles {shot.handles_given.head}/"
+            f"{shot.handles_given.tail}), {len(shot.windows)} segments, {sizes}, {shot.sampler.preset} "
+            f"{shot.sampler.solver} {shot.sampler.steps} steps, {shot.color.space} ({shot.color.decided_by})",
+            markup=False,
+        )
+        for performer in shot.performers:
+            out.print(f"  {performer.id} ({performer.slot}): {performer.matte}", markup=False)
+        for warning in shot.warnings:
+            out.print(f"  warning: {warning}", markup=False)
+    out.print(f"{len(plan.shots)} shots to render, {len(plan.faults)} faults", markup=False)
+
+
+def _show_outcome(outcome: Outcome) -> None:
+    out = _out()
+    for shot in outcome.done:
+        out.print(f"{shot.shot}: {shot.take.frames.count} frames in {shot.folder}", markup=False)
+    out.print(f"sheets: {outcome.plan.deliver_to / 'sheets'}", markup=False)
+    if outcome.returned is not None:
+        out.print(f"returned cut: {outcome.returned}", markup=False)

@@ -1,0 +1,280 @@
+"""Takes on disk: the frames of a shot's segments as one version, its movie and its record, renamed into place.
+
+A version appears whole or not at all and is never overwritten. The same take (the key of its last segment) is
+delivered once: delivering it again finds it. Frames keep the plate's numbers; a movie's count from 1001.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scail2_farm.digests import sha256_of
+from scail2_farm.documents import FileDigest, Report, Span, Take, document_text, read_document, write_text
+from scail2_farm.errors import DiskFull, FrameTruncated, Where, storage_error
+from scail2_farm.frames import FrameRange, timecode
+from scail2_farm.media import exr, mattes, movies, plates
+from scail2_farm.plan import Sealed, mode_of
+from scail2_farm.render import KINDS, color_of, plate_source, read_mattes, versions
+from scail2_farm.review.sheets import SheetRow, write_sheet
+
+FIRST_OF_A_MOVIE = 1001
+TAKE = "take.json"
+SHEET_ROWS = 4
+
+
+def delivered(sealed: Sealed, *, folder: Path, raw: bool) -> tuple[Take, Path] | None:
+    """The take of this shot that is already on disk, and its folder; None when it must be made.
+
+    A take without raw frames does not answer a wish for them.
+    """
+    for version in reversed(_versions(folder, sealed.shot.id)):
+        path = _version_folder(folder, sealed.shot.id, version)
+        if not (path / TAKE).is_file():
+            continue
+        take = read_document(path / TAKE, Take)
+        if take.key == sealed.key and (take.raw is not None or not raw):
+            return take, path
+    return None
+
+
+def deliver(sealed: Sealed, reports: Sequence[Report], *, folder: Path, raw: bool) -> tuple[Take, Path]:
+    """Put a shot's frames into the next free version under `folder`/shots and return the take and its folder.
+
+    Raises StorageError; nothing half-written is left under a version's name.
+    """
+    shot = sealed.shot
+    version = (_versions(folder, shot.id) or [0])[-1] + 1
+    final = _version_folder(folder, shot.id, version)
+    part = final.with_name(final.name + ".part")
+    name = f"{shot.id}_scail2_v{version:03d}"
+    with _writing(part):
+        shutil.rmtree(part, ignore_errors=True)
+        kinds = KINDS if raw else tuple(kind for kind in KINDS if kind != "raw")
+        for kind in kinds:
+            (part if kind == "frames" else part / kind).mkdir(parents=True, exist_ok=True)
+        files = _place_frames(sealed, reports, part, name, kinds)
+        movie = _write_movie(sealed, part, name)
+        files += [FileDigest(path=movie, sha256=sha256_of(part / movie))] if movie else []
+        take = _take(sealed, reports, version, name, movie, raw, files)
+        write_text(part / TAKE, document_text(take))
+        _write_shot_sheet(sealed, part, take, folder / "sheets" / f"{name}.png")
+        _sync_folders(part)
+        os.replace(part, final)
+        _sync_folders(final.parent)
+    return take, final
+
+
+def room_needed(shots: Sequence[Sealed]) -> int:
+    """The bytes the shots will take while they are rendered and delivered, each frame twice for a while."""
+    total = 0
+    for sealed in shots:
+        shot, source = sealed.shot, plate_source(sealed.segments[0])
+        pixels, canvas = shot.plate.width * shot.plate.height, shot.canvas.width * shot.canvas.height
+        if isinstance(source, Path):
+            native = shot.frames.count * pixels * 12
+        else:
+            native = sum(source.path(n).stat().st_size for n in shot.frames.numbers)
+        total += 2 * (native + shot.frames.count * (pixels + canvas * 12))
+    return total
+
+
+def check_room(shots: Sequence[Sealed], *, folders: Sequence[Path]) -> None:
+    """Raises DiskFull when a folder's disk cannot hold what the shots will take."""
+    needed = room_needed(shots)
+    for folder in folders:
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise DiskFull(
+                f"the disk has {free / 1e9:.2f} GB free, the job may need {needed / 1e9:.2f} GB",
+                where=Where(file=str(folder)),
+            )
+
+
+# --------------------------------------------------------------------------- versions
+
+
+def _shot_folder(folder: Path, shot: str) -> Path:
+    return folder / "shots" / shot
+
+
+def _version_folder(folder: Path, shot: str, version: int) -> Path:
+    return _shot_folder(folder, shot) / f"v{version:03d}"
+
+
+def _versions(folder: Path, shot: str) -> list[int]:
+    """Every version on disk, in order."""
+    place = _shot_folder(folder, shot)
+    if not place.is_dir():
+        return []
+    return sorted(int(entry.name[1:]) for entry in place.iterdir() if re.fullmatch(r"v\d{3,}", entry.name))
+
+
+# --------------------------------------------------------------------------- what is in a version
+
+
+def _first_file(sealed: Sealed) -> int:
+    return FIRST_OF_A_MOVIE if sealed.shot.plate.kind == "movie" else sealed.shot.frames.first
+
+
+def _place_frames(
+    sealed: Sealed, reports: Sequence[Report], part: Path, name: str, kinds: Sequence[str]
+) -> list[FileDigest]:
+    """Copy every segment's frames under their delivered names, each checked against its report as it is read back."""
+    shot = sealed.shot
+    shift = _first_file(sealed) - shot.frames.first
+    placed: list[FileDigest] = []
+    for segment, report in zip(sealed.segments, reports, strict=True):
+        for file in report.frames:
+            kind, _, number = file.path.partition("/")
+            if kind not in kinds:
+                continue
+            frame = int(Path(number).stem) + shift
+            inner = f"{name}.{frame:04d}.exr" if kind == "frames" else f"{kind}/{name}_{kind}.{frame:04d}.exr"
+            _copy(Path(segment.folder) / file.path, part / inner)
+            if sha256_of(part / inner) != file.sha256:
+                raise FrameTruncated(f"{file.path} changed after it was rendered", where=Where(file=segment.folder))
+            placed.append(FileDigest(path=inner, sha256=file.sha256))
+    wanted = shot.frames.count * len(kinds)
+    if len(placed) != wanted:
+        raise FrameTruncated(f"{len(placed)} files were rendered, {wanted} are needed", where=Where(shot=shot.id))
+    return placed
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as read, target.open("wb") as write:
+        shutil.copyfileobj(read, write, 1 << 20)
+        write.flush()
+        os.fsync(write.fileno())
+
+
+def _take(
+    sealed: Sealed,
+    reports: Sequence[Report],
+    version: int,
+    name: str,
+    movie: str | None,
+    raw: bool,
+    files: Sequence[FileDigest],
+) -> Take:
+    shot, last = sealed.shot, sealed.segments[-1]
+    return Take(
+        key=sealed.key,
+        shot=shot.id,
+        version=version,
+        clip=shot.clip.name if shot.clip is not None else None,
+        frames=Span(first=shot.frames.first, count=shot.frames.count),
+        cut=Span(first=shot.cut.first, count=shot.cut.count),
+        handles_asked=shot.handles_asked,
+        handles_given=shot.handles_given,
+        pattern=f"{name}.####.exr",
+        first_file=_first_file(sealed),
+        movie=movie,
+        raw="raw" if raw else None,
+        comp_matte="comp_matte",
+        exact=True,
+        plate=shot.plate,
+        color=shot.color,
+        canvas=shot.canvas,
+        mode=mode_of(shot.settings),
+        prompt=shot.prompt,
+        negative_prompt=last.negative_prompt,
+        seed=last.seed,
+        sampler=shot.sampler,
+        performers=shot.performers,
+        weights=last.weights,
+        segments=tuple(segment.keep for segment in sealed.segments),
+        inputs=sealed.inputs,
+        files=tuple(files),
+        seconds=sum(report.seconds for report in reports),
+        peak_bytes=max(report.peak_bytes for report in reports),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+    )
+
+
+# --------------------------------------------------------------------------- what people look at
+
+
+def frame_path(folder: Path, take: Take, frame: int, kind: str = "frames") -> Path:
+    """The delivered file of one plate frame of a take."""
+    stem = take.pattern.removesuffix(".####.exr")
+    number = frame - take.frames.first + take.first_file
+    return folder / (f"{stem}.{number:04d}.exr" if kind == "frames" else f"{kind}/{stem}_{kind}.{number:04d}.exr")
+
+
+def _write_movie(sealed: Sealed, part: Path, name: str) -> str | None:
+    """The review movie: the delivered frames as a display shows them, with the plate's timecode."""
+    shot = sealed.shot
+    color = color_of(sealed.segments[0])
+    first = _first_file(sealed)
+
+    def pictures() -> Iterator[NDArray[np.float32]]:
+        for index in range(shot.frames.count):
+            yield color.to_display(exr.read_rgb(part / f"{name}.{first + index:04d}.exr"))
+
+    start = shot.plate.timecode_start
+    code = None
+    if start is not None:
+        code = timecode(
+            start + shot.frames.first - shot.plate.frames.first, shot.plate.rate, drop=shot.plate.drop_frame
+        )
+    movies.write_movie(
+        part / f"{name}.mov", pictures(), rate=shot.plate.rate, timecode=code, pixel_aspect=shot.plate.pixel_aspect
+    )
+    return f"{name}.mov"
+
+
+def _write_shot_sheet(sealed: Sealed, version: Path, take: Take, path: Path) -> None:
+    """The sheet of a shot: before, after, difference and mattes at a few frames."""
+    segment = sealed.segments[0]
+    color = color_of(segment)
+    cut = FrameRange(take.cut.first, take.cut.count)
+    picks = sorted({cut.first + round(step * (cut.count - 1) / (SHEET_ROWS - 1)) for step in range(SHEET_ROWS)})
+    slots = [mattes.SLOT_NUMBERS[performer.slot] for performer in take.performers]
+    rows: list[SheetRow] = []
+    with plates.open_plate(plate_source(segment)) as plate:
+        for frame in picks:
+            rows.append(
+                SheetRow(
+                    label=str(frame - take.frames.first + take.first_file),
+                    before=color.to_display(plate.read(frame).rgb),
+                    after=color.to_display(exr.read_rgb(frame_path(version, take, frame))),
+                    labels=mattes.identity_map(read_mattes(segment, frame), slots=slots),
+                )
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    title = f"{take.shot} v{take.version:03d}  {take.mode}  seed {take.seed}"
+    cast = {performer.id: performer.slot for performer in take.performers}
+    write_sheet(path, title=title, rows=rows, cast=cast, pixel_aspect=take.plate.pixel_aspect)
+
+
+def _sync_folders(top: Path) -> None:
+    """Make names durable: fsync of a folder and those in it."""
+    for folder in (top, *(path for path in top.iterdir() if path.is_dir())):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _writing(part: Path) -> Generator[None]:
+    """Leaves nothing of a version that could not be finished."""
+    try:
+        yield
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise storage_error(error, part) from error
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise

@@ -1,0 +1,652 @@
+"""Every JSON or YAML that crosses a disk or a process, and the one way each is read and written.
+
+Documents people write: ShotManifest, CharacterLibrary (editorial.md §10 is the form). Documents the farm writes:
+Segment, Report, Take. Each opens with its `schema`. Unknown keys are errors that name the nearest valid key;
+every fault carries file and line. YAML scalars are read as strings and converted by the schema, because YAML 1.1
+would read 01:02:03 as the integer 3723 and NO as a boolean.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+
+from scail2_farm.errors import FarmError, SubmissionInvalid, Where, storage_error
+from scail2_farm.frames import exact_rate
+
+Slot = Literal["blue", "red", "green", "magenta", "cyan", "yellow"]
+SLOTS: tuple[Slot, ...] = ("blue", "red", "green", "magenta", "cyan", "yellow")
+Mode = Literal["replacement", "animation"]
+Solver = Literal["unipc", "dpmpp", "euler"]
+Preset = Literal["preview", "lightning", "fast", "quality", "paper"]
+
+
+def _read_size(value: object) -> object:
+    if isinstance(value, str):
+        sides = value.lower().split("x")
+        if len(sides) != 2 or not all(side.strip().isdigit() for side in sides):
+            raise ValueError("a size is written WIDTHxHEIGHT, for example 832x480")
+        return int(sides[0]), int(sides[1])
+    return value
+
+
+def _read_rate(value: object) -> object:
+    if isinstance(value, str | int | float | Fraction):
+        try:
+            return exact_rate(value)
+        except (ValueError, ZeroDivisionError, OverflowError):
+            raise ValueError("a rate is a number of frames a second, for example 24 or 24000/1001") from None
+    return value
+
+
+Side = Annotated[int, Field(ge=32, le=4096)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(_read_size), Field(description="WIDTHxHEIGHT in pixels")]
+Rate = Annotated[
+    Fraction,
+    BeforeValidator(_read_rate),
+    PlainSerializer(lambda rate: str(rate), return_type=str),
+    Field(description="frames a second: 24, 23.976 or 24000/1001"),
+]
+Text = Annotated[str, Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class Document(BaseModel):
+    """The shape all documents share: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=False)
+
+
+# --------------------------------------------------------------------------- what people write
+
+
+class ColorIdMatte(Document):
+    """One flat colour of an ID sequence."""
+
+    path: Text
+    color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$", description="#rrggbb")]
+
+
+class CryptoMatte(Document):
+    """Objects of a Cryptomatte layer."""
+
+    path: Text
+    layer: Text
+    names: Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
+class MatteSource(Document):
+    """Where a character is: exactly one source."""
+
+    sequence: Text | None = Field(default=None, description="a sequence, {shot} and {character} filled in")
+    color_id: ColorIdMatte | None = None
+    cryptomatte: CryptoMatte | None = None
+    whole_frame: bool | None = Field(default=None, description="true: the one character fills the frame")
+    auto: Text | None = None
+
+    @property
+    def kind(self) -> str:
+        """The name of the source that is given."""
+        return next(name for name, value in self if value is not None)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> MatteSource:
+        if sum(value is not None for _, value in self) != 1:
+            raise ValueError("a matte has exactly one of sequence, color_id, cryptomatte, whole_frame, auto")
+        return self
+
+
+class CastMember(Document):
+    """A character in a shot."""
+
+    id: Text
+    slot: Slot | None = None
+    matte: MatteSource | None = None
+
+
+class Segmenting(Document):
+    """The model's windows: both lengths are 4n + 1."""
+
+    length: Annotated[int, Field(ge=5, le=81)] = 81
+    overlap: Annotated[int, Field(ge=1, le=77)] = 5
+
+    @model_validator(mode="after")
+    def _windows_chain(self) -> Segmenting:
+        if self.length % 4 != 1 or self.overlap % 4 != 1 or self.overlap >= self.length:
+            raise ValueError("length and overlap are 4n + 1 (81 and 5), and the overlap is the shorter")
+        return self
+
+
+class Settled(Document):
+    """What may be said at every level; defaults < rule < shot."""
+
+    mode: Mode | None = None
+    preset: Preset | None = None
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    prompt_append: str | None = None
+    seed: Seed | None = None
+    size: Size | None = None
+    segment: Segmenting | None = None
+    solver: Solver | None = None
+    steps: Annotated[int, Field(ge=1, le=200)] | None = None
+    shift: Annotated[float, Field(gt=0, le=100)] | None = None
+    guidance: Annotated[float, Field(ge=0, le=30)] | None = None
+
+
+class When(Document):
+    """Which clips a rule is for; every condition given must hold."""
+
+    clip: Text | None = Field(default=None, description="glob over clip names")
+    track: Text | None = Field(default=None, description="glob over track names")
+    marker: Text | None = Field(default=None, description="glob over marker names")
+    color: Text | None = Field(default=None, description="marker colour")
+    record_tc: Text | None = Field(default=None, description="IN-OUT in the timeline's timecode")
+    source_tc: Text | None = Field(default=None, description="IN-OUT or IN+ in the media's timecode")
+    media: Text | None = Field(default=None, description="glob over media paths")
+    metadata: Text | None = Field(default=None, description="dotted path of a metadata key")
+    equals: str | None = Field(default=None, description="the value that key must have")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> When:
+        if all(value is None for _, value in self):
+            raise ValueError("`when` needs a condition; `clip: '*'` matches every clip")
+        return self
+
+
+class CastRule(Settled):
+    """Who plays in the clips that match."""
+
+    when: When
+    characters: tuple[CastMember, ...] | Literal["from-marker"] = ()
+    skip: bool = False
+    stop: bool = False
+
+
+class ShotOverride(Settled):
+    """An explicit shot (with media), or what differs in one shot of the timeline."""
+
+    id: Text
+    media: Text | None = None
+    range: tuple[int, int] | None = Field(default=None, description="first and last frame, both included")
+    characters: tuple[CastMember, ...] | None = None
+    skip: bool = False
+
+
+class PathMapping(Document):
+    """One prefix of another machine and where it is here."""
+
+    from_: Annotated[str, Field(min_length=1, alias="from")]
+    to: Text
+
+
+class Tracks(Document):
+    """Video tracks by name glob."""
+
+    include: tuple[Text, ...] = ("*",)
+    exclude: tuple[Text, ...] = ()
+
+
+class Handles(Document):
+    """Extra frames either side, clamped to the media."""
+
+    head: Annotated[int, Field(ge=0, le=1000)] = 8
+    tail: Annotated[int, Field(ge=0, le=1000)] = 8
+
+
+class MediaSpace(Document):
+    """The colour space of the media a glob matches."""
+
+    media: Text
+    space: Text
+
+
+class ColorChoice(Document):
+    """The OCIO config and the spaces it cannot know."""
+
+    config: Text = "builtin"
+    spaces: tuple[MediaSpace, ...] = ()
+
+
+class Deliver(Document):
+    """Where takes go and in which form."""
+
+    to: Text | None = None
+    format: Literal["plate", "exr-half", "exr-float", "dpx10", "tiff16", "png16"] = "plate"
+    movie: Literal["prores", "none"] = "prores"
+
+
+class ShotManifest(Document):
+    """Who plays whom in a cut, and how it is rendered (editorial.md §10)."""
+
+    schema_: Literal["scail2-farm/shot-manifest@1"] = Field(alias="schema")
+    timeline: Text | None = None
+    rate: Rate | None = None
+    source_dir: Text | None = None
+    path_map: tuple[PathMapping, ...] = ()
+    tracks: Tracks = Tracks()
+    handles: Handles = Handles()
+    retime: Literal["keep", "bake"] = "keep"
+    numbering: Literal["plate", "1001"] = "plate"
+    color: ColorChoice = ColorChoice()
+    deliver: Deliver = Deliver()
+    characters: Text
+    defaults: Settled = Settled()
+    cast: tuple[CastRule, ...] = ()
+    shots: tuple[ShotOverride, ...] = ()
+
+
+class ReferenceImage(Document):
+    """A still of the character; white in the mask is the character."""
+
+    image: Text
+    mask: Text | None = None
+    primary: bool = False
+    view: Text | None = None
+
+
+class Lora(Document):
+    """An adapter and its strength."""
+
+    path: Text
+    strength: float = 1.0
+
+
+class Character(Document):
+    """A person to put in."""
+
+    name: str | None = None
+    references: Annotated[tuple[ReferenceImage, ...], Field(min_length=1)]
+    prompt: str = ""
+    slot: Slot | None = None
+    lora: tuple[Lora, ...] = ()
+    matte: MatteSource | None = None
+    consent: str | None = None
+
+
+class CharacterLibrary(Document):
+    """Characters by id."""
+
+    schema_: Literal["scail2-farm/characters@1"] = Field(alias="schema")
+    characters: Annotated[dict[Text, Character], Field(min_length=1)]
+
+
+# --------------------------------------------------------------------------- what the farm writes
+
+
+class Span(Document):
+    """`count` consecutive frames from `first`."""
+
+    first: int
+    count: Annotated[int, Field(ge=0)]
+
+
+class FileDigest(Document):
+    """One file by content."""
+
+    path: str
+    sha256: str
+
+
+class PlateSource(Document):
+    """The plate of a shot, as the renderer opens it."""
+
+    kind: Literal["exr", "movie"]
+    path: str = Field(description="a file, or a sequence with its number as ####")
+    frames: Span = Field(description="file numbers of a sequence; frames from 0 of a movie")
+    width: int
+    height: int
+    pixel_aspect: float = 1.0
+    rate: Rate
+    timecode_start: int | None = Field(
+        description="frames since midnight of frames.first; none when the plate has none"
+    )
+    drop_frame: bool = False
+
+
+class PlateColor(Document):
+    """How the plate's colour was decided."""
+
+    config: str
+    space: str
+    decided_by: str
+
+
+class CanvasSize(Document):
+    """The model's picture, and where the plate lies in it."""
+
+    width: int
+    height: int
+    active: tuple[int, int, int, int] = Field(description="left, top, width, height of the plate in the canvas")
+
+
+class Performer(Document):
+    """A character of a shot, ready to render."""
+
+    id: str
+    slot: Slot
+    image: str
+    mask: str | None
+    prompt: str
+    matte: str = Field(description="a sequence, its number as ####")
+    matte_offset: int = Field(description="what is added to a plate frame to get its matte's number")
+    consent: str | None = None
+
+
+class Sampler(Document):
+    """The numbers of a preset after overrides."""
+
+    preset: Preset
+    solver: Solver
+    steps: int
+    shift: float
+    guidance: float
+
+
+class Segment(Document):
+    """One window of a shot: all that `render-segment` needs, and nothing else."""
+
+    schema_: Literal["scail2-farm/segment@1"] = Field(default="scail2-farm/segment@1", alias="schema")
+    key: str = Field(description="sha256 over what decides the pixels, chained through the previous segment")
+    shot: str
+    index: int
+    count: int = Field(description="segments of the shot")
+    window: Span = Field(description="plate frames the window covers; the tail beyond the shot repeats its last frame")
+    shot_frames: Span = Field(description="plate frames of the shot, handles included")
+    overlap: int = Field(description="history frames taken from the previous segment; 0 for the first")
+    keep: Span = Field(description="plate frames this segment hands in")
+    leave: int = Field(description="last frames left as history for a segment after this one")
+    plate: PlateSource
+    color: PlateColor
+    canvas: CanvasSize
+    mode: Mode
+    prompt: str
+    negative_prompt: str
+    seed: int
+    sampler: Sampler
+    performers: Annotated[tuple[Performer, ...], Field(min_length=1, max_length=6)]
+    weights: FileDigest
+    folder: str = Field(description="where this segment leaves its frames, history and report")
+    history: str | None = Field(description="the folder of the previous segment")
+
+
+class Report(Document):
+    """What rendering a segment came to; written last, beside its frames."""
+
+    schema_: Literal["scail2-farm/report@1"] = Field(default="scail2-farm/report@1", alias="schema")
+    key: str
+    state: Literal["done"]
+    frames: tuple[FileDigest, ...] = Field(description="every file of the segment, relative to its folder")
+    seconds: float
+    steps_seconds: tuple[float, ...]
+    peak_bytes: int
+    finished: str = Field(description="UTC, ISO 8601")
+    versions: dict[str, str]
+
+
+class Take(Document):
+    """How a take was made, enough to make it again."""
+
+    schema_: Literal["scail2-farm/take@1"] = Field(default="scail2-farm/take@1", alias="schema")
+    key: str = Field(description="the key of the last segment: the same key is the same take")
+    shot: str
+    version: int
+    clip: str | None = Field(description="the clip's name in the edit; none for an explicit shot")
+    frames: Span = Field(description="plate frames delivered, handles included")
+    cut: Span = Field(description="plate frames the cut uses")
+    handles_asked: Handles
+    handles_given: Handles
+    pattern: str
+    first_file: int
+    movie: str | None
+    raw: str | None
+    comp_matte: str
+    exact: bool = Field(description="whether frames are in the plate's own class")
+    plate: PlateSource
+    color: PlateColor
+    canvas: CanvasSize
+    mode: Mode
+    prompt: str
+    negative_prompt: str
+    seed: int
+    sampler: Sampler
+    performers: tuple[Performer, ...]
+    weights: FileDigest
+    segments: tuple[Span, ...]
+    inputs: tuple[FileDigest, ...]
+    files: tuple[FileDigest, ...]
+    seconds: float
+    peak_bytes: int
+    finished: str
+    versions: dict[str, str]
+
+
+PROMISED: Mapping[str, type[Document]] = {
+    "shot-manifest.v1.json": ShotManifest,
+    "characters.v1.json": CharacterLibrary,
+    "segment.v1.json": Segment,
+    "report.v1.json": Report,
+    "take.v1.json": Take,
+}
+
+
+def json_schemas() -> dict[str, str]:
+    """The text of every file of schemas/, by name."""
+    texts: dict[str, str] = {}
+    for name, model in PROMISED.items():
+        schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | model.model_json_schema(by_alias=True)
+        texts[name] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    return texts
+
+
+# --------------------------------------------------------------------------- reading and writing
+
+DocumentT = TypeVar("DocumentT", bound=Document)
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[DocumentT]):
+    """A document and where its parts stand in the file."""
+
+    path: Path
+    document: DocumentT
+    lines: Mapping[Place, int]
+
+    def where(self, *place: str | int, **more: Any) -> Where:
+        """The Where of a part: the line of the nearest enclosing part that has one."""
+        return Where(file=str(self.path), line=_line_of(self.lines, place), **more)
+
+    def beside(self, written: str) -> Path:
+        """A path written in the document, relative to the document's folder."""
+        return Path(os.path.normpath(self.path.parent / written))
+
+
+def _line_of(lines: Mapping[Place, int], place: Place) -> int | None:
+    while place and place not in lines:
+        place = place[:-1]
+    return lines.get(place)
+
+
+class _Duplicate(Exception):
+    def __init__(self, key: str, line: int):
+        super().__init__(key)
+        self.key, self.line = key, line
+
+
+def _plain(node: yaml.Node, place: Place, lines: dict[Place, int]) -> object:
+    lines[place] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, object] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            if key in mapping:
+                raise _Duplicate(key, key_node.start_mark.line + 1)
+            mapping[key] = _plain(value_node, (*place, key), lines)
+            lines[(*place, key)] = key_node.start_mark.line + 1
+        return mapping
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(child, (*place, index), lines) for index, child in enumerate(node.value)]
+    if getattr(node, "style", None) is None and node.value in ("", "~", "null"):
+        return None
+    return str(node.value)
+
+
+def _yaml_from_json(text: str) -> str:
+    """JSON as YAML reads it, every line where it was: no tabs between tokens, surrogate pairs as one character."""
+    json.loads(text)
+    pair = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+    return pair.sub(lambda match: json.loads(f'"{match[0]}"'), text.replace("\t", " "))
+
+
+def load_document(path: Path, model: type[DocumentT]) -> tuple[Loaded[DocumentT] | None, list[FarmError]]:
+    """Read a YAML or JSON document people wrote; the document, or None and every fault in it."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return None, [SubmissionInvalid(f"{path.name} is not there", where=Where(file=str(path)))]
+    except UnicodeDecodeError as error:
+        return None, [SubmissionInvalid(f"{path.name} is not UTF-8 text: {error.reason}", where=Where(file=str(path)))]
+    except OSError as error:
+        return None, [storage_error(error, path)]
+    lines: dict[Place, int] = {}
+    try:
+        if path.suffix.lower() == ".json":
+            text = _yaml_from_json(text)
+        tree = yaml.SafeLoader(text).get_single_node()
+        found: object = {} if tree is None else _plain(tree, (), lines)
+    except _Duplicate as twice:
+        what = f"the key `{twice.key}` is given twice"
+        return None, [SubmissionInvalid(what, where=Where(file=str(path), line=twice.line), fix="keep one of the two")]
+    except json.JSONDecodeError as error:
+        where = Where(file=str(path), line=error.lineno)
+        return None, [SubmissionInvalid(f"{path.name} cannot be read: {error.msg}", where=where)]
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error)
+        where = Where(file=str(path), line=mark.line + 1 if mark else None)
+        return None, [SubmissionInvalid(f"{path.name} cannot be read: {problem}", where=where)]
+    try:
+        return Loaded(path, model.model_validate(found, by_alias=True, by_name=False), lines), []
+    except ValidationError as error:
+        return None, _faults(error, path, model, lines)
+
+
+def _faults(error: ValidationError, path: Path, model: type[Document], lines: Mapping[Place, int]) -> list[FarmError]:
+    faults: dict[tuple[int | None, str], FarmError] = {}
+    for item in error.errors(include_url=False):
+        if item["type"] == "literal_error" and isinstance(item["input"], list):
+            continue  # a list that is one branch of a union; the faults inside it are told by the other branch
+        # pydantic adds the names of union members and tags to `loc`; only steps that exist in the file are kept
+        place: Place = ()
+        missing: str | None = None
+        for step in item["loc"]:
+            if (*place, step) in lines:
+                place = (*place, step)
+            elif item["type"] == "missing":
+                missing = str(step)
+        line = _line_of(lines, place) or 1
+        field = ".".join(str(step) for step in place) or None
+        message = str(item["msg"]).removeprefix("Value error, ")
+        fix: str | None = None
+        if item["type"] == "extra_forbidden":
+            key = str(item["loc"][-1])
+            known = _known_keys(model, item["loc"][:-1])
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            what = f"unknown key `{key}`"
+            fix = f"did you mean `{near[0]}`?" if near else f"known keys here: {', '.join(known)}"
+        elif missing is not None:
+            what = f"the key `{missing}` is missing"
+            fix = f"add `{missing}:`"
+        elif item["type"] == "literal_error" and item["loc"][-1] in ("schema", "schema_"):
+            what = f"the schema is {item['input']!r}"
+            fix = f"this version reads {item.get('ctx', {}).get('expected')}"
+        else:
+            what = f"{message} (got {item['input']!r})" if not isinstance(item["input"], dict | list) else message
+        fault = SubmissionInvalid(what, fix=fix, where=Where(file=str(path), line=line, field=field))
+        faults.setdefault((line, what), fault)
+    return list(faults.values())
+
+
+def _known_keys(model: type[Document], place: Place) -> list[str]:
+    """The keys valid at a place of a document, found by walking its JSON schema."""
+    schema: dict[str, Any] = model.model_json_schema(by_alias=True)
+    definitions: dict[str, Any] = schema.get("$defs", {})
+
+    def resolve(part: dict[str, Any]) -> list[dict[str, Any]]:
+        if "$ref" in part:
+            return resolve(definitions[part["$ref"].rsplit("/", 1)[-1]])
+        members: list[dict[str, Any]] = part.get("anyOf", []) + part.get("allOf", [])
+        return [found for member in members for found in resolve(member)] if members else [part]
+
+    here = resolve(schema)
+    for step in place:
+        following: list[dict[str, Any]] = []
+        for part in here:
+            if isinstance(step, int):
+                following += resolve(part["items"]) if "items" in part else []
+            elif step in part.get("properties", {}):
+                following += resolve(part["properties"][step])
+            elif isinstance(part.get("additionalProperties"), dict):
+                following += resolve(part["additionalProperties"])
+        here = following or here
+    return sorted({key for part in here for key in part.get("properties", {})})
+
+
+def read_document(path: Path, model: type[DocumentT]) -> DocumentT:
+    """Read a JSON document the farm wrote.
+
+    Raises SubmissionInvalid when it is absent, not JSON or not of this schema.
+    """
+    try:
+        return model.model_validate_json(path.read_bytes(), by_alias=True, by_name=False)
+    except FileNotFoundError:
+        raise SubmissionInvalid(f"{path.name} is not there", where=Where(file=str(path))) from None
+    except OSError as error:
+        raise storage_error(error, path) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(step) for step in first["loc"])
+        name = model.model_fields["schema_"].default
+        what = f"{path.name} is not a {name} document: {first['msg']} {f'at {place}' if place else ''}".rstrip()
+        raise SubmissionInvalid(what, where=Where(file=str(path))) from None
+
+
+def document_text(document: Document) -> str:
+    """The JSON text of a document, the same bytes for the same content."""
+    return json.dumps(document.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False) + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that appears whole: NAME.part, fsync, rename.
+
+    Raises StorageError.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that appears whole: NAME.part, fsync, rename.
+
+    Raises StorageError.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise storage_error(error, path) from error

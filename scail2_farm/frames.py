@@ -1,0 +1,180 @@
+"""Frames, rates and names of frames: integers and exact fractions, never float seconds.
+
+Ranges are (first, count); an end is never stored. Rates are Fractions: 23.976 read from a file *is*
+24000/1001. A FramePattern is one numbered image sequence on disk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+SNAP = 0.006  # how far a written rate may lie from an exact one (editorial.md §2.6)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FrameRange:
+    """`count` consecutive frames from `first`; count >= 0."""
+
+    first: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            raise ValueError(f"a range cannot hold {self.count} frames")
+
+    @classmethod
+    def from_last(cls, first: int, last: int) -> FrameRange:
+        """The range first..last, both included."""
+        return cls(first, last - first + 1)
+
+    @property
+    def last(self) -> int:
+        """The last frame number; first - 1 for an empty range."""
+        return self.first + self.count - 1
+
+    @property
+    def numbers(self) -> range:
+        """Every frame number in order."""
+        return range(self.first, self.first + self.count)
+
+    def __contains__(self, frame: object) -> bool:
+        return isinstance(frame, int) and self.first <= frame <= self.last
+
+    def grown(self, head: int, tail: int) -> FrameRange:
+        """The range with `head` frames more before and `tail` more after."""
+        return FrameRange(self.first - head, self.count + head + tail)
+
+    def intersection(self, other: FrameRange) -> FrameRange:
+        """The frames in both; an empty range at the later start when there are none."""
+        first = max(self.first, other.first)
+        return FrameRange(first, max(0, min(self.last, other.last) - first + 1))
+
+    def covers(self, other: FrameRange) -> bool:
+        """Whether every frame of `other` is in this range."""
+        return other.count == 0 or (self.first <= other.first and other.last <= self.last)
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}" if self.count != 1 else str(self.first)
+
+
+def describe_frames(frames: Iterable[int], *, most: int = 5) -> str:
+    """Frame numbers as a person writes them: '1001-1004, 1009 and 3 more'."""
+    runs: list[list[int]] = []
+    for frame in sorted(frames):
+        if runs and frame == runs[-1][1] + 1:
+            runs[-1][1] = frame
+        else:
+            runs.append([frame, frame])
+    shown = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs[:most])
+    left = sum(b - a + 1 for a, b in runs[most:])
+    return f"{shown} and {left} more" if left else shown
+
+
+def exact_rate(written: str | float | int | Fraction) -> Fraction:
+    """The exact rate behind a written one: an integer or n*1000/1001 within 0.006, else the number itself.
+
+    Raises ValueError for anything that is not a positive finite number.
+    """
+    rate = Fraction(str(written)) if isinstance(written, str | float) else Fraction(written)
+    if rate <= 0:
+        raise ValueError(f"{written} is not a frame rate")
+    whole = Fraction(round(rate))
+    pulled = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
+    near = min((whole, pulled), key=lambda candidate: abs(candidate - rate))
+    return near if near > 0 and abs(near - rate) <= Fraction(SNAP) else rate.limit_denominator(100_000)
+
+
+def timecode(frame: int, rate: Fraction, *, drop: bool = False) -> str:
+    """Frame count since midnight as HH:MM:SS:FF (`;` before FF when drop-frame); wraps at 24 hours.
+
+    Raises ValueError when drop-frame is asked for a rate other than 29.97 or 59.94.
+    """
+    fps = round(rate)
+    if drop:
+        dropped = 2 * fps // 30
+        if rate.denominator != 1001 or fps % 30:
+            raise ValueError(f"drop-frame timecode does not exist at {rate}")
+        per_minute = fps * 60 - dropped
+        per_ten = per_minute * 10 + dropped
+        frame %= per_ten * 144
+        tens, rest = divmod(frame, per_ten)
+        frame += dropped * 9 * tens + (dropped * ((rest - dropped) // per_minute) if rest > dropped else 0)
+    seconds, ff = divmod(frame % (fps * 86400), fps)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{';' if drop else ':'}{ff:02d}"
+
+
+def frame_at(code: str, rate: Fraction) -> int:
+    """The frame count since midnight of a timecode; `;` or `,` before the frames means drop-frame.
+
+    Raises ValueError for a malformed timecode or one that does not exist at this rate.
+    """
+    match = re.fullmatch(r"(\d{1,2}):(\d{2}):(\d{2})([:;.,])(\d{2,3})", code.strip())
+    if not match:
+        raise ValueError(f"{code!r} is not a timecode HH:MM:SS:FF")
+    hours, minutes, seconds, ff = (int(match[group]) for group in (1, 2, 3, 5))
+    fps = round(rate)
+    if minutes > 59 or seconds > 59 or ff >= fps:
+        raise ValueError(f"timecode {code} does not exist at {float(rate):g} frames a second")
+    frame = ((hours * 60 + minutes) * 60 + seconds) * fps + ff
+    if match[4] in ";,":
+        dropped = 2 * fps // 30
+        if rate.denominator != 1001 or fps % 30 or (minutes % 10 and not seconds and ff < dropped):
+            raise ValueError(f"drop-frame timecode {code} does not exist at {float(rate):g} frames a second")
+        total = hours * 60 + minutes
+        frame -= dropped * (total - total // 10)
+    return frame
+
+
+@dataclass(frozen=True, slots=True)
+class FramePattern:
+    """A numbered image sequence: folder / prefix + zero-padded number + suffix."""
+
+    folder: Path
+    prefix: str
+    padding: int
+    suffix: str
+
+    @classmethod
+    def parse(cls, text: str, *, folder: Path | None = None) -> FramePattern | None:
+        """Read `name.####.exr`, `name.%04d.exr`, `name.[1001-1099].exr` or `name.<f4>.exr`; None for any other name.
+
+        A relative path is taken beside `folder` when it is given.
+        """
+        path = Path(text) if folder is None else folder / text
+        match = re.search(r"#+|%0?(\d*)d|\[(-?\d+)-(-?\d+)\]|<f(\d+)>", path.name)
+        if not match:
+            return None
+        token = match[0]
+        if token.startswith("#"):
+            padding = len(token)
+        elif token.startswith("%"):
+            padding = int(match[1] or 1)
+        elif token.startswith("["):
+            padding = len(match[2].lstrip("-"))
+        else:
+            padding = int(match[4])
+        return cls(path.parent, path.name[: match.start()], padding, path.name[match.end() :])
+
+    def name(self, frame: int) -> str:
+        """The file name of one frame; a minus sign stands before the padding."""
+        return f"{self.prefix}{'-' if frame < 0 else ''}{abs(frame):0{self.padding}d}{self.suffix}"
+
+    def path(self, frame: int) -> Path:
+        """The file of one frame."""
+        return self.folder / self.name(frame)
+
+    def on_disk(self) -> list[int]:
+        """The frame numbers that exist, in order; empty when the folder is absent."""
+        if not self.folder.is_dir():
+            return []
+        number = re.compile(re.escape(self.prefix) + r"(-?\d+)" + re.escape(self.suffix))
+        names = (entry.name for entry in self.folder.iterdir())
+        frames = ((name, int(match[1])) for name in names if (match := number.fullmatch(name)))
+        return sorted(frame for name, frame in frames if name == self.name(frame))
+
+    def __str__(self) -> str:
+        return str(self.folder / f"{self.prefix}{'#' * self.padding}{self.suffix}")

@@ -1,0 +1,271 @@
+"""The corridor walked once, in this process: a plan in; takes, sheets and the returned cut out.
+
+A job that is stopped, even by SIGKILL, goes on at its first unfinished segment when it is submitted again: finished
+segments are found by their keys, finished takes by theirs. A shot that fails does not stop the others.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scail2_farm import deliver, engine, render
+from scail2_farm.documents import Report, Take, write_text
+from scail2_farm.editorial.timeline import TakeLink, link_takes, write_edit
+from scail2_farm.errors import FarmError, SettingsInvalid, SetupError, Where, storage_error
+from scail2_farm.plan import Plan, Probing, Sealed, seal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendering:
+    """How far the job is: one step of one segment."""
+
+    shot: str
+    segment: int
+    segments: int
+    step: int
+    steps: int
+    done: float
+    """Share of the whole job's work, 0..1."""
+    eta_s: float | None
+    """Seconds left at the pace measured so far; None before there is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShotDone:
+    """A shot is delivered; `again` when the take was there already."""
+
+    shot: str
+    take: Take
+    folder: Path
+    again: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShotFailed:
+    """A shot could not be rendered or delivered."""
+
+    shot: str
+    fault: FarmError
+
+
+Event = Probing | Rendering | ShotDone | ShotFailed
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What became of a job."""
+
+    plan: Plan
+    done: list[ShotDone] = field(default_factory=list[ShotDone])
+    faults: list[FarmError] = field(default_factory=list[FarmError])
+    returned: Path | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """The outcome as `submit --json` prints it and report.json keeps it."""
+        return {
+            "plan": self.plan.as_json(),
+            "faults": [fault.as_json() for fault in (*self.plan.faults, *self.faults)],
+            "takes": [
+                {
+                    "shot": shot.shot,
+                    "version": shot.take.version,
+                    "key": shot.take.key,
+                    "folder": str(shot.folder),
+                    "frames": shot.take.frames.model_dump(),
+                    "rendered_before": shot.again,
+                }
+                for shot in self.done
+            ],
+            "returned": str(self.returned) if self.returned else None,
+        }
+
+
+def run(plan: Plan, *, weights: Path, raw: bool) -> Generator[Event, None, Outcome]:
+    """Render and deliver every shot of a faultless plan, then return the cut.
+
+    Yields what happens. Raises FarmError only for what stops the whole job (weights, disk, another job at work here).
+    """
+    outcome = Outcome(plan=plan)
+    work = plan.deliver_to / ".work"
+    with _alone(work):
+        shots = yield from seal(plan.shots, weights=weights, work=work)
+        pace = _Pace(shots, outcome, raw=raw)
+        if pace.left:
+            deliver.check_room(pace.left, folders=[work])
+        yield from _shots(shots, pace, weights, outcome, raw)
+        if not outcome.faults:
+            _sweep(work)
+        outcome.returned = _return_cut(plan, outcome.done)
+        write_text(plan.deliver_to / "report.json", json.dumps(outcome.as_json(), indent=2, ensure_ascii=False) + "\n")
+    return outcome
+
+
+def _shots(
+    shots: Sequence[Sealed], pace: _Pace, weights: Path, outcome: Outcome, raw: bool
+) -> Generator[Event, None, None]:
+    loaded: engine.Engine | None = None
+    folder = outcome.plan.deliver_to
+    for sealed in shots:
+        found = deliver.delivered(sealed, folder=folder, raw=raw)
+        again = found is not None
+        try:
+            if found is None:
+                reports: list[Report] = []
+                for segment in sealed.segments:
+                    report = render.finished(segment)
+                    if report is None:
+                        if loaded is None:
+                            yield Probing(what=f"loading {weights.name}", done=0, of=1)
+                            loaded = engine.load(weights)
+                        report = yield from _segment(sealed, segment.index, loaded, pace)
+                    reports.append(report)
+                    pace.finish(sealed, segment.index)
+                yield Probing(what=f"delivering {sealed.shot.id}", done=0, of=1)
+                found = deliver.deliver(sealed, reports, folder=folder, raw=raw)
+        except SetupError:
+            raise
+        except FarmError as fault:
+            fault.where = fault.where if fault.where.shot else _in_shot(fault.where, sealed.shot.id)
+            outcome.faults.append(fault)
+            yield ShotFailed(shot=sealed.shot.id, fault=fault)
+            continue
+        done = ShotDone(shot=sealed.shot.id, take=found[0], folder=found[1], again=again)
+        outcome.done.append(done)
+        yield done
+
+
+def _in_shot(where: Where, shot: str) -> Where:
+    return Where(file=where.file, line=where.line, field=where.field, shot=shot, clip=where.clip, frame=where.frame)
+
+
+def _segment(sealed: Sealed, index: int, loaded: engine.Engine, pace: _Pace) -> Generator[Event, None, Report]:
+    """Render one segment, telling every step; closing the job closes the engine."""
+    segment = sealed.segments[index]
+    with closing(render.render(segment, engine=loaded)) as steps:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                report: Report = stop.value
+                return report
+            done, eta = pace.at(sealed, index, step.step / step.of)
+            yield Rendering(
+                shot=sealed.shot.id,
+                segment=index,
+                segments=len(sealed.segments),
+                step=step.step,
+                steps=step.of,
+                done=done,
+                eta_s=eta,
+            )
+
+
+class _Pace:
+    """The job's work in frames x steps, how much of it is done, and the time the rest will take at the pace so far."""
+
+    def __init__(self, shots: Sequence[Sealed], outcome: Outcome, *, raw: bool):
+        folder = outcome.plan.deliver_to
+        self.left = [shot for shot in shots if deliver.delivered(shot, folder=folder, raw=raw) is None]
+        self._todo: dict[str, float] = {}
+        for sealed in self.left:
+            for segment in sealed.segments:
+                pixels = segment.canvas.width * segment.canvas.height * segment.window.count
+                self._todo[segment.key] = float(pixels * (segment.sampler.steps + 4))
+        self._total = sum(self._todo.values())
+        for sealed in self.left:
+            for segment in sealed.segments:
+                if render.finished(segment) is not None:
+                    self._todo[segment.key] = 0.0
+        self._found = self._total - sum(self._todo.values())
+        self._done = self._found
+        self._started = time.monotonic()
+
+    def at(self, sealed: Sealed, index: int, share: float) -> tuple[float, float | None]:
+        """The share of the job that is done with this share of a segment done, and the seconds left."""
+        done = self._done + self._todo[sealed.segments[index].key] * share
+        rendered = done - self._found
+        elapsed = time.monotonic() - self._started
+        left = elapsed / rendered * (self._total - done) if rendered > 0 else None
+        return (done / self._total if self._total else 1.0), left
+
+    def finish(self, sealed: Sealed, index: int) -> None:
+        """Count a segment as done, once."""
+        self._done += self._todo.get(sealed.segments[index].key, 0.0)
+        self._todo[sealed.segments[index].key] = 0.0
+
+
+# --------------------------------------------------------------------------- the returned cut
+
+
+def _return_cut(plan: Plan, done: Sequence[ShotDone]) -> Path | None:
+    """Write NAME.scail2.otio beside the edit, the takes linked; None without an edit or a take."""
+    edit = plan.edit
+    if edit is None or not done:
+        return None
+    shots = {shot.id: shot for shot in plan.shots}
+    links: dict[str, TakeLink] = {}
+    for shot in done:
+        planned, take = shots[shot.shot], shot.take
+        if planned.clip is None:
+            continue
+        links[planned.clip.id] = TakeLink(
+            folder=shot.folder,
+            prefix=take.pattern.partition("####")[0],
+            padding=4,
+            suffix=".exr",
+            first_file=take.first_file,
+            first_plate_frame=take.frames.first,
+            count=take.frames.count,
+            cut=planned.cut,
+            rate=take.plate.rate,
+            metadata={
+                "take": take.key,
+                "shot": take.shot,
+                "version": take.version,
+                "movie": take.movie,
+            },
+        )
+    path = plan.folder / f"{plan.name}.scail2.otio"
+    write_edit(link_takes(edit, links, beside=plan.folder), path)
+    return path
+
+
+# --------------------------------------------------------------------------- the work folder
+
+
+@contextmanager
+def _alone(work: Path) -> Generator[None]:
+    """Hold the work folder: two jobs never render into one delivery at the same time.
+
+    Raises SettingsInvalid when another process holds it, StorageError when it cannot be made.
+    """
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        lock = (work / "lock").open("w")
+    except OSError as error:
+        raise storage_error(error, work) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsInvalid(
+                "this cut is being rendered by another process",
+                why="two jobs in one delivery folder would write the same takes",
+                fix="wait for it to finish, or stop it",
+                where=Where(file=str(work)),
+            ) from None
+        yield
+
+
+def _sweep(work: Path) -> None:
+    """Remove the segments of a job whose takes are all delivered."""
+    for entry in work.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)

@@ -1,0 +1,342 @@
+"""One segment, from its document to frames on disk. The same command on a farm and at home, and idempotent.
+
+The translation from the words of editorial to the words of the model happens here, once: plate -> driving (pose),
+matte -> mask, character -> reference. What a segment leaves in its folder::
+
+    frames/NUMBER.exr        the plate with the characters comped in, in the plate's own class
+    comp_matte/NUMBER.exr    where the picture is not the plate's
+    raw/NUMBER.exr           the model's picture, sRGB, at canvas size
+    history.npy              the last frames of the window, as floats: the next segment starts from them
+    report.json              written last; a segment without it is not done
+
+NUMBER is the plate's frame. A plate's pixel outside comp_matte is never computed with: it is copied.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from fractions import Fraction
+from importlib import metadata
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scail2_farm import __version__
+from scail2_farm.digests import sha256_of
+from scail2_farm.documents import (
+    FileDigest,
+    Report,
+    Segment,
+    document_text,
+    read_document,
+    write_text,
+)
+from scail2_farm.engine import (
+    Engine,
+    Sampling,
+    SegmentInputs,
+    SegmentResult,
+    Step,
+    driving_background,
+    paint,
+    reference_background,
+)
+from scail2_farm.errors import FarmError, FrameTruncated, SubmissionInvalid, Where, storage_error
+from scail2_farm.frames import FramePattern, FrameRange, timecode
+from scail2_farm.media import exr, mattes, plates, stills
+from scail2_farm.media.canvas import Canvas, compose_references
+from scail2_farm.media.color import ColorDecision, ModelColor
+from scail2_farm.media.comp import comp
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.uint8]
+T = TypeVar("T")
+R = TypeVar("R")
+
+REPORT = "report.json"
+HISTORY = "history.npy"
+KINDS = ("frames", "comp_matte", "raw")
+
+
+def finished(segment: Segment) -> Report | None:
+    """The report of a segment that is already rendered, every file of it there with its size; else None."""
+    folder = Path(segment.folder)
+    if not (folder / REPORT).is_file():
+        return None
+    report = read_document(folder / REPORT, Report)
+    if report.key != segment.key or not all((folder / file.path).is_file() for file in report.frames):
+        return None
+    return report
+
+
+def render(segment: Segment, *, engine: Engine) -> Generator[Step, None, Report]:
+    """Render one segment; yields the engine's steps, returns the report that is then on disk.
+
+    A segment whose report is there is not rendered again. Closing the generator cancels; what is left without a
+    report is swept by the next try. Raises FarmError.
+    """
+    done = finished(segment)
+    if done is not None:
+        return done
+    started = time.monotonic()
+    folder = Path(segment.folder)
+    with _writing(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        for kind in KINDS:
+            (folder / kind).mkdir(parents=True)
+    inputs = segment_inputs(segment)
+    result: SegmentResult = yield from engine.render(inputs)
+    with _writing(folder):
+        _write_frames(segment, result.frames)
+        _write_history(segment, inputs, result.frames)
+    files = [path for kind in KINDS for path in sorted((folder / kind).iterdir())] + [folder / HISTORY]
+    report = Report(
+        key=segment.key,
+        state="done",
+        frames=tuple(FileDigest(path=str(path.relative_to(folder)), sha256=sha256_of(path)) for path in files),
+        seconds=time.monotonic() - started,
+        steps_seconds=result.steps_seconds,
+        peak_bytes=result.peak_bytes,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+    )
+    write_text(folder / REPORT, document_text(report))
+    return report
+
+
+def versions() -> dict[str, str]:
+    """The versions a take depends on."""
+    packages = ("mlx", "numpy", "opencolorio", "OpenEXR", "av", "OpenImageIO", "pillow")
+    return {
+        "scail2-farm": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    } | {name: metadata.version(name) for name in packages}
+
+
+# --------------------------------------------------------------------------- towards the model
+
+
+def segment_inputs(segment: Segment) -> SegmentInputs:
+    """Everything the engine needs, read from disk and brought into the model's terms.
+
+    Raises FrameTruncated when an input that was whole at planning no longer reads.
+    """
+    canvas, color = canvas_of(segment), color_of(segment)
+    replace = segment.mode == "replacement"
+    slots = [mattes.SLOT_NUMBERS[performer.slot] for performer in segment.performers]
+    pictures: list[Floats] = []
+    labels: list[Labels] = []
+    with plates.open_plate(plate_source(segment)) as plate:
+
+        def look(frame: int) -> tuple[Floats, Labels]:
+            picture = color.to_model(canvas.to_canvas(_read_plate(plate, frame).rgb))
+            people = mattes.identity_map(read_mattes(segment, frame), slots=slots)
+            return picture, canvas.labels_to_canvas(people)
+
+        for picture, people in _in_order(look, _window_frames(segment), at_once=_at_once(segment)):
+            pictures.append(picture)
+            labels.append(people)
+    reference, reference_labels = _reference(segment, canvas)
+    return SegmentInputs(
+        driving=np.stack(pictures),
+        driving_mask=paint(np.stack(labels), background=driving_background(replace=replace)),
+        reference=reference,
+        reference_mask=paint(reference_labels, background=reference_background(replace=replace)),
+        history=_history(segment),
+        prompt=segment.prompt,
+        negative_prompt=segment.negative_prompt,
+        replace=replace,
+        sampling=Sampling(
+            solver=segment.sampler.solver,
+            steps=segment.sampler.steps,
+            shift=segment.sampler.shift,
+            guidance=segment.sampler.guidance,
+        ),
+        seed=segment.seed,
+        segment=segment.index,
+    )
+
+
+def plate_source(segment: Segment) -> Path | FramePattern:
+    """The plate's file or sequence."""
+    if segment.plate.kind == "movie":
+        return Path(segment.plate.path)
+    pattern = FramePattern.parse(segment.plate.path)
+    if pattern is None:
+        raise SubmissionInvalid(f"{segment.plate.path} is not a numbered sequence", where=Where(field="plate.path"))
+    return pattern
+
+
+def canvas_of(segment: Segment) -> Canvas:
+    """The geometry between plate and model."""
+    return Canvas(
+        plate_width=segment.plate.width,
+        plate_height=segment.plate.height,
+        width=segment.canvas.width,
+        height=segment.canvas.height,
+        active=segment.canvas.active,
+    )
+
+
+def color_of(segment: Segment) -> ModelColor:
+    """The colour transform between plate and model."""
+    color = segment.color
+    return ModelColor(ColorDecision.named(color.space, config=color.config, decided_by=color.decided_by))
+
+
+def _window_frames(segment: Segment) -> list[int]:
+    """The plate frame behind each of the window's frames; beyond the shot its last frame is repeated."""
+    last = segment.shot_frames.first + segment.shot_frames.count - 1
+    return [min(segment.window.first + index, last) for index in range(segment.window.count)]
+
+
+def _read_plate(plate: plates.Plate, frame: int) -> plates.PlateFrame:
+    try:
+        return plate.read(frame)
+    except FarmError as fault:
+        raise FrameTruncated(fault.what, why=None, where=fault.where) from fault
+
+
+def read_mattes(segment: Segment, frame: int) -> list[Floats]:
+    """The matte of each performer at one plate frame, in the order of the performers, 0..1 at plate size.
+
+    Raises FrameTruncated.
+    """
+    found: list[Floats] = []
+    for performer in segment.performers:
+        pattern = FramePattern.parse(performer.matte)
+        assert pattern is not None, "planning let only sequences through"
+        try:
+            found.append(mattes.read_matte(pattern.path(frame + performer.matte_offset)))
+        except FarmError as fault:
+            raise FrameTruncated(fault.what, where=fault.where) from fault
+    return found
+
+
+def _reference(segment: Segment, canvas: Canvas) -> tuple[Floats, Labels]:
+    """The primary reference: every performer's still in one picture, and who is where in it."""
+    parts = [
+        (
+            stills.read_still(Path(performer.image)).rgb,
+            stills.read_mask(Path(performer.mask)) if performer.mask else None,
+            mattes.SLOT_NUMBERS[performer.slot],
+        )
+        for performer in segment.performers
+    ]
+    return compose_references(parts, canvas)
+
+
+def _history(segment: Segment) -> Floats | None:
+    if segment.history is None:
+        return None
+    path = Path(segment.history) / HISTORY
+    try:
+        frames: Floats = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        what = f"the history of the segment before cannot be read: {error}"
+        raise FrameTruncated(
+            what, fix="submit again; the segment before is rendered again", where=Where(file=str(path))
+        ) from error
+    return frames
+
+
+# --------------------------------------------------------------------------- back to the plate
+
+
+def _write_frames(segment: Segment, frames: Floats) -> None:
+    """Write the frames this segment hands in; `frames` are the engine's, history already dropped."""
+    first = segment.window.first + segment.overlap
+    canvas, color = canvas_of(segment), color_of(segment)
+    folder = Path(segment.folder)
+    with plates.open_plate(plate_source(segment)) as plate:
+
+        def write(frame: int) -> None:
+            name, attributes = f"{frame:07d}.exr", _attributes(segment, frame)
+            picture = frames[frame - first]
+            native = _read_plate(plate, frame)
+            matte = np.where(native.covered, mattes.comp_matte(read_mattes(segment, frame)), np.float32(0))
+            rgb = comp(native.rgb, to_plate(picture, canvas=canvas, color=color), matte)
+            exr.write_rgb(folder / "raw" / name, picture, attributes=attributes)
+            exr.write_matte(folder / "comp_matte" / name, matte, attributes=attributes)
+            plates.write_exr(folder / "frames" / name, native, rgb=rgb, where=matte > 0, attributes=attributes)
+
+        kept = FrameRange(segment.keep.first, segment.keep.count)
+        for _ in _in_order(write, kept.numbers, at_once=_at_once(segment)):
+            pass
+
+
+def to_plate(picture: Floats, *, canvas: Canvas, color: ModelColor) -> Floats:
+    """The model's picture (canvas height, canvas width, 3) sRGB in the plate's space and size."""
+    return canvas.from_canvas(color.from_model(picture), log=color.decision.encoding == "scene-linear")
+
+
+def _attributes(segment: Segment, frame: int) -> Mapping[str, object]:
+    """What the header of a written frame says beside what the plate said."""
+    found: dict[str, object] = {
+        "framesPerSecond": Fraction(segment.plate.rate),
+        "scail2_farm:segment": segment.key,
+        "scail2_farm:version": __version__,
+        "scail2_farm:mode": segment.mode,
+        "scail2_farm:seed": str(segment.seed),
+    }
+    if segment.plate.timecode_start is not None:
+        count = segment.plate.timecode_start + frame - segment.plate.frames.first
+        found["timeCode"] = timecode(count, segment.plate.rate, drop=segment.plate.drop_frame)
+    return found
+
+
+def _write_history(segment: Segment, inputs: SegmentInputs, frames: Floats) -> None:
+    """Keep the last valid frames of the window for the segment after; never read back from the delivery."""
+    valid = segment.keep.first + segment.keep.count - (segment.window.first + segment.overlap)
+    known = frames[:valid] if inputs.history is None else np.concatenate([inputs.history, frames[:valid]])
+    path = Path(segment.folder) / HISTORY
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        np.save(file, known[-segment.leave :])
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+# --------------------------------------------------------------------------- many frames at once
+
+
+def _at_once(segment: Segment) -> int:
+    """How many frames are worked on together: a sequence's one a core, a movie's decoder knows only one."""
+    return 1 if segment.plate.kind == "movie" else os.cpu_count() or 1
+
+
+def _in_order(work: Callable[[T], R], items: Iterable[T], *, at_once: int) -> Iterator[R]:
+    """The results of `work` in the order of the items, at most two ahead of each core."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(max_workers=at_once) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > 2 * at_once:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@contextmanager
+def _writing(folder: Path) -> Generator[None]:
+    """Turns a full disk or a lost share into the StorageError that says so."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, folder) from error

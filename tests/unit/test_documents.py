@@ -1,0 +1,122 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from scail2_farm.documents import (
+    CharacterLibrary,
+    ShotManifest,
+    document_text,
+    load_document,
+    read_document,
+    write_text,
+)
+from scail2_farm.errors import StorageError, SubmissionInvalid
+
+MANIFEST = """\
+schema: scail2-farm/shot-manifest@1
+characters: library.yaml
+rate: 23.976
+path_map: [{from: 'P:\\show', to: /mnt/show}]
+defaults: {mode: replacement, size: 832x480, seed: 3}
+cast:
+  - {when: {clip: 'A*'}, characters: [{id: hero, matte: {sequence: 'm.####.png'}}]}
+  - when: {record_tc: 01:02:03:04-01:02:05:00}
+    characters: from-marker
+"""
+
+
+def load(tmp_path: Path, text: str, name: str = "m.yaml", model=ShotManifest):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return load_document(path, model)
+
+
+def test_a_manifest_knows_its_lines(tmp_path):
+    loaded, faults = load(tmp_path, MANIFEST)
+    assert faults == []
+    assert loaded is not None
+    assert loaded.document.defaults.size == (832, 480)
+    assert loaded.document.cast[1].when.record_tc == "01:02:03:04-01:02:05:00"
+    assert loaded.where("cast", 1, "when", "clip").line == 8
+    assert loaded.where("cast", 0, "characters", 0).line == 7
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "fix", "at"),
+    [
+        ("handels: {head: 2}", "unknown key `handels`", "did you mean `handles`?", 10),
+        ("defaults: {sede: 1}", "the key `defaults` is given twice", "keep one of the two", 10),
+        ("tracks: {inclde: ['V*']}", "unknown key `inclde`", "did you mean `include`?", 10),
+        ("handles: {head: -1}", "greater than or equal to 0", "schema", 10),
+        ("shots: [{id: a, range: [1, x]}]", "valid integer", "schema", 10),
+        ("numbering: 1002", "'plate' or '1001'", "schema", 10),
+    ],
+)
+def test_faults_say_where_and_what(tmp_path, line, said, fix, at):
+    loaded, faults = load(tmp_path, MANIFEST + line + "\n")
+    assert loaded is None
+    assert len(faults) == 1
+    assert said in faults[0].what
+    assert fix in faults[0].fix
+    assert faults[0].where.line == at
+    assert faults[0].code == "SF-SUBMISSION-INVALID"
+
+
+def test_all_faults_at_once(tmp_path):
+    _, faults = load(tmp_path, MANIFEST.replace("mode: replacement", "mode: replace") + "a: 1\nb: 2\n")
+    assert len(faults) == 3
+
+
+def test_one_fault_inside_a_rule_is_told_once(tmp_path):
+    _, faults = load(tmp_path, MANIFEST.replace("sequence: 'm.####.png'", "sequence: m, auto: sam"))
+    assert [fault.what for fault in faults] == [
+        "a matte has exactly one of sequence, color_id, cryptomatte, whole_frame, auto"
+    ]
+    assert faults[0].where.line == 7
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "- a\n", "schema: other@1\ncharacters: x\n", "a: [", "\tx: 1", "schema: \x00"]
+)
+def test_other_files_are_refused_in_words(tmp_path, text):
+    loaded, faults = load(tmp_path, text)
+    assert loaded is None
+    assert faults
+    assert all(isinstance(fault, SubmissionInvalid) for fault in faults)
+
+
+def test_json_is_the_same_document(tmp_path):
+    hero = '{"ev\\ud83d\\ude00\\/": {"references": [{"image": "a.png"}]}}'
+    text = f'{{"schema":\t"scail2-farm/characters@1", "characters": {hero}}}'
+    loaded, faults = load(tmp_path, text, "c.json", CharacterLibrary)
+    assert faults == []
+    assert loaded is not None
+    assert list(loaded.document.characters) == ["ev\U0001f600/"]
+    _, faults = load(tmp_path, '{\n "schema": 1,\n', "c.json", CharacterLibrary)
+    assert faults[0].where.line in (2, 3)
+
+
+def test_what_is_written_is_read(tmp_path):
+    loaded, _ = load(tmp_path, MANIFEST)
+    assert loaded is not None
+    path = tmp_path / "out.json"
+    write_text(path, document_text(loaded.document))
+    again, faults = load_document(path, ShotManifest)
+    assert faults == []
+    assert again is not None
+    assert again.document == loaded.document
+    assert list(tmp_path.glob("*.part")) == []
+    assert read_document(path, ShotManifest) == loaded.document
+
+
+def test_a_document_of_another_kind_is_refused(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"schema": "scail2-farm/take@1"}))
+    with pytest.raises(SubmissionInvalid, match="not a"):
+        read_document(path, ShotManifest)
+
+
+def test_writing_where_nothing_can_be_written(tmp_path):
+    with pytest.raises(StorageError):
+        write_text(tmp_path / "none" / "x.json", "{}")
