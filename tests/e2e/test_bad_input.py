@@ -1,0 +1,306 @@
+"""What bad input gets: one error each with code, what, why, fix and place; all at once; nothing half-written."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FIRST_FILE, Cut, matte_pixels, read_exr, write_exr
+from PIL import Image
+
+
+def first_plate(cut: Cut) -> Path:
+    return cut.folder / "plates/SH010/SH010.1004.exr"
+
+
+def truncate_edit(cut: Cut) -> None:
+    text = (cut.folder / "edit.otio").read_text()
+    (cut.folder / "edit.otio").write_text(text[: len(text) // 2])
+
+
+def no_timeline(cut: Cut) -> None:
+    (cut.folder / "edit.otio").write_text(json.dumps({"OTIO_SCHEMA": "Clip.2", "name": "x", "metadata": {}}))
+
+
+def no_manifest(cut: Cut) -> None:
+    (cut.folder / "edit.shots.yaml").unlink()
+
+
+def missing_plate(cut: Cut) -> None:
+    first_plate(cut).unlink()
+
+
+def half_written_plate(cut: Cut) -> None:
+    content = first_plate(cut).read_bytes()
+    first_plate(cut).write_bytes(content[: len(content) * 2 // 3])
+
+
+def empty_plate(cut: Cut) -> None:
+    first_plate(cut).write_bytes(b"")
+
+
+def short_matte(cut: Cut) -> None:
+    for n in (1014, 1015, 1016):
+        (cut.folder / f"mattes/SH010/ada.{n}.png").unlink()
+
+
+def other_matte_size(cut: Cut) -> None:
+    Image.fromarray(matte_pixels((1, 1, 9, 9))[:-2]).save(cut.folder / "mattes/SH010/ada.1005.png")
+
+
+def no_matte(cut: Cut) -> None:
+    for path in (cut.folder / "mattes/SH010").iterdir():
+        path.unlink()
+
+
+def manifest_line(old: str, new: str) -> Callable[[Cut], None]:
+    def change(cut: Cut) -> None:
+        path = cut.folder / "edit.shots.yaml"
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    return change
+
+
+def seventh_identity(cut: Cut) -> None:
+    for index in range(7):
+        cut.character(f"p{index}", None, (index, 0, 0))
+        cut.matte("SH010", f"p{index}", 16, (5 * index, 5, 5, 5))
+    cut.manifest["cast"] = [{"when": {"clip": "*"}, "characters": [{"id": f"p{index}"} for index in range(7)]}]
+    cut.write()
+
+
+def no_reference(cut: Cut) -> None:
+    (cut.folder / "refs/ada.png").unlink()
+
+
+def broken_reference(cut: Cut) -> None:
+    (cut.folder / "refs/ada.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+
+
+def untagged_plate(cut: Cut) -> None:
+    cut.plate("SH010", 16, tag=None)
+
+
+def no_library(cut: Cut) -> None:
+    (cut.folder / "library.yaml").unlink()
+
+
+def retimed(cut: Cut) -> None:
+    cut.clips[0]["effects"] = [
+        {"OTIO_SCHEMA": "LinearTimeWarp.1", "metadata": {}, "name": "", "effect_name": "", "time_scalar": 2.0}
+    ]
+    cut.write()
+
+
+def beyond_media(cut: Cut) -> None:
+    cut.clips[0]["source_range"]["duration"]["value"] = 40
+    cut.write()
+
+
+def http_media(cut: Cut) -> None:
+    cut.clips[0]["media_references"]["DEFAULT_MEDIA"]["target_url_base"] = "https://example.com/plates/"
+    cut.write()
+
+
+def other_rule(cut: Cut) -> None:
+    cut.manifest["cast"][0]["when"] = {"marker": "CHAR:*"}
+    cut.write()
+
+
+def other_format(cut: Cut) -> None:
+    cut.manifest["deliver"] = {"format": "dpx10"}
+    cut.write()
+
+
+CASES: dict[str, tuple[Callable[[Cut], None], str, str]] = {
+    "a truncated edit": (truncate_edit, "SF-TIMELINE-UNREADABLE", "edit.otio"),
+    "no timeline": (no_timeline, "SF-TIMELINE-UNREADABLE", "Clip"),
+    "no manifest": (no_manifest, "SF-SUBMISSION-INVALID", "edit.shots.yaml"),
+    "a missing plate": (missing_plate, "SF-PLATE-MISSING", "1004"),
+    "a half-written plate": (half_written_plate, "SF-PLATE-UNREADABLE", "1004"),
+    "an empty plate": (empty_plate, "SF-PLATE-UNREADABLE", "1004"),
+    "a matte with too few frames": (short_matte, "SF-MATTE-MISMATCH", "1014-1015"),
+    "a matte of another size": (other_matte_size, "SF-MATTE-MISMATCH", "80x46"),
+    "no matte": (no_matte, "SF-MATTE-MISMATCH", "1002-1015"),
+    "an unknown character": (manifest_line("id: ada", "id: adda"), "SF-CHARACTER-UNKNOWN", "ada"),
+    "a seventh identity": (seventh_identity, "SF-SUBMISSION-INVALID", "p6"),
+    "an unknown key": (manifest_line("handles:", "handels:"), "SF-SUBMISSION-INVALID", "did you mean `handles`?"),
+    "nobody is cast": (manifest_line("clip: SH*", "clip: XX*"), "SF-SUBMISSION-INVALID", "casts nobody"),
+    "no reference": (no_reference, "SF-SUBMISSION-INVALID", "ada.png"),
+    "a broken reference": (broken_reference, "SF-SUBMISSION-INVALID", "ada.png"),
+    "a plate without a colour space": (untagged_plate, "SF-COLOR-SPACE-UNKNOWN", "color"),
+    "an unknown colour space": (
+        manifest_line("cast:", "color: {spaces: [{media: '*', space: ACESgc}]}\ncast:"),
+        "SF-COLOR-SPACE-UNKNOWN",
+        "ACEScg",
+    ),
+    "no library": (no_library, "SF-SUBMISSION-INVALID", "library.yaml"),
+    "a retimed clip": (retimed, "SF-CLIP-UNSUPPORTED", "LinearTimeWarp"),
+    "a cut beyond its media": (beyond_media, "SF-PLATE-MISSING", "27"),
+    "media on the web": (http_media, "SF-PLATE-MISSING", "not local"),
+    "another kind of rule": (other_rule, "SF-SUBMISSION-INVALID", "marker"),
+    "another format": (other_format, "SF-SUBMISSION-INVALID", "dpx10"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_one_error_an_artist_can_act_on(case, one_shot: Cut, farm):
+    change, code, mention = CASES[case]
+    edit = one_shot.write()
+    change(one_shot)
+    said = farm("submit", edit, "--weights", one_shot.weights, "--json")
+    assert said.code == 3, said.err
+    assert said.codes == [code], said.err
+    (fault,) = said.document["faults"]
+    assert all(fault[part] for part in ("what", "why", "fix", "where")), fault
+    assert mention in json.dumps(fault, ensure_ascii=False), fault
+    assert "Traceback" not in said.err
+    assert not (one_shot.folder / "edit.scail2").exists()
+    assert not (one_shot.folder / "edit.scail2.otio").exists()
+
+
+def test_all_faults_at_once(one_shot: Cut, farm):
+    """Three things wrong in the submission and no weights: four errors, each with its own code."""
+    one_shot.clip("SH020", first=0, count=4, available=8)
+    edit = one_shot.write()
+    half_written_plate(one_shot)
+    short_matte(one_shot)
+    said = farm("submit", edit, "--weights", one_shot.folder / "none", "--json")
+    assert said.code == 3
+    assert sorted(said.codes) == [
+        "SF-MATTE-MISMATCH",
+        "SF-PLATE-MISSING",
+        "SF-PLATE-UNREADABLE",
+        "SF-WEIGHTS-MISSING",
+    ]
+    assert [clip["shot"] for clip in said.document["plan"]["clips"]] == ["SH010", "SH020"]
+
+
+def test_an_unknown_character_lists_the_nearest(one_shot: Cut, farm):
+    one_shot.character("adam", None, (1, 2, 3))
+    edit = one_shot.write()
+    manifest_line("id: ada", "id: adaa")(one_shot)
+    (fault,) = farm("check", edit, "--json").document["faults"]
+    assert fault["where"]["line"] == 22
+    assert "ada" in fault["fix"]
+    assert "adam" in fault["fix"]
+
+
+def test_weights_that_are_not_there(one_shot: Cut, farm):
+    edit = one_shot.write()
+    said = farm("submit", edit, "--weights", one_shot.folder / "none", "--json")
+    assert (said.code, said.codes) == (4, ["SF-WEIGHTS-MISSING"])
+
+
+def test_damaged_weights(one_shot: Cut, farm, tmp_path):
+    import shutil
+
+    damaged = tmp_path / "damaged"
+    shutil.copytree(one_shot.weights, damaged)
+    content = (damaged / "dit.safetensors").read_bytes()
+    (damaged / "dit.safetensors").write_bytes(content[: len(content) // 2])
+    said = farm("submit", one_shot.write(), "--weights", damaged)
+    assert said.code == 4
+    assert "SF-WEIGHTS-MISMATCH" in said.err
+    assert "dit.safetensors" in said.err
+    assert not (one_shot.folder / "edit.scail2/shots").exists()
+
+
+def limited(cut: Cut, size: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a process that cannot write files larger than `size`: the disk is full in mid-write."""
+    code = (
+        "import resource, signal, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "sys.argv = ['scail2-farm', *sys.argv[1:]]\n"
+        "from scail2_farm.cli import main\nmain()\n"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=cut.folder, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.mark.parametrize("size", [2_000, 20_000, 40_000])
+def test_a_full_disk_leaves_nothing_half_written(size, one_shot: Cut):
+    one_shot.write()
+    arguments = ("submit", "edit.otio", "--weights", str(one_shot.weights))
+    full = limited(one_shot, size, *arguments)
+    assert full.returncode == 5, full.stderr
+    assert "SF-DISK-FULL" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert not list((one_shot.folder / "edit.scail2").rglob("*.part"))
+    assert not list((one_shot.folder / "edit.scail2").glob("shots/*/v*"))
+    done = one_shot.run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert len(list(one_shot.version("SH010").glob("*.exr"))) == 14
+
+
+def test_a_disk_too_small_is_told_before_anything_is_rendered(one_shot: Cut, farm, monkeypatch):
+    import shutil
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 1000))
+    said = farm("submit", one_shot.write(), "--weights", one_shot.weights)
+    assert said.code == 5
+    assert "SF-DISK-FULL" in said.err
+    assert not (one_shot.folder / "edit.scail2/shots").exists()
+
+
+def test_a_plate_that_changes_while_the_job_runs(one_shot: Cut):
+    """Planned whole, cut short before it is read again: the shot fails in words, nothing of it is delivered."""
+    from scail2_farm.engine import load
+    from scail2_farm.errors import FrameTruncated
+    from scail2_farm.plan import plan, seal
+    from scail2_farm.render import render
+
+    def finish(steps):
+        while True:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                return stop.value
+
+    planned = finish(plan(one_shot.write()))
+    (sealed,) = finish(seal(planned.shots, weights=one_shot.weights, work=one_shot.folder / "w"))
+    half_written_plate(one_shot)
+    with pytest.raises(FrameTruncated, match="1004"):
+        finish(render(sealed.segments[0], engine=load(one_shot.weights)))
+    assert not (Path(sealed.segments[0].folder) / "report.json").exists()
+
+
+def test_skipped_and_disabled_clips_are_listed(one_shot: Cut, farm):
+    one_shot.clip("SH020_NOFX", first=0, count=4, available=8)
+    one_shot.clip("SH030", first=0, count=4, available=8)["enabled"] = False
+    one_shot.clip("XX040", first=0, count=4, available=8)
+    one_shot.manifest["cast"].insert(0, {"when": {"clip": "*_NOFX"}, "skip": True, "stop": True})
+    said = farm("check", one_shot.write(), "--json")
+    assert said.code == 0, said.err
+    clips = {clip["name"]: clip for clip in said.document["plan"]["clips"]}
+    assert {name: clip["state"] for name, clip in clips.items()} == {
+        "SH010": "rendered",
+        "SH020_NOFX": "skipped",
+        "SH030": "skipped",
+        "XX040": "uncast",
+    }
+    assert "disabled" in clips["SH030"]["reason"]
+
+
+def test_pixels_that_are_not_numbers_stay_where_they_are(one_shot: Cut, farm):
+    """NaN, Inf and odd bits of the plate outside the matte come back bit for bit, and do not spread."""
+    rgb = np.array(read_exr(first_plate(one_shot)))
+    odd = np.array([0x7E01, 0xFC00, 0x8000, 0x0001, 0x7BFF], np.uint16).view(np.float16)
+    rgb[40, 60:65, 0] = odd
+    write_exr(first_plate(one_shot), rgb, frame=86400 + 1004 - FIRST_FILE)
+    said = farm("submit", one_shot.write(), "--weights", one_shot.weights)
+    assert said.code == 0, said.err
+    take, matte = read_exr(one_shot.frame("SH010", 1004)), one_shot.comp_matte("SH010", 1004)
+    assert (take[40, 60:65, 0].view(np.uint16) == odd.view(np.uint16)).all()
+    assert (take.view(np.uint16)[matte == 0] == rgb.view(np.uint16)[matte == 0]).all()
+    assert np.isfinite(take[matte > 0]).all()

@@ -1,0 +1,352 @@
+"""The main job, end to end: a cut and a manifest in; frames, movie, record and the returned cut out."""
+
+import copy
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import OpenEXR
+import opentimelineio as otio
+import pytest
+from conftest import Cut, read_exr
+
+from scail2_farm.documents import Take, read_document
+
+
+def bits(picture: np.ndarray) -> np.ndarray:
+    return picture.view(np.uint16)
+
+
+def delivered(folder: Path) -> dict[str, bytes]:
+    """Every delivered frame of a submission, by name."""
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted((folder / "edit.scail2" / "shots").rglob("*.exr"))
+    }
+
+
+def strip_ours(node):
+    """A document without what scail2-farm added."""
+    if isinstance(node, list):
+        return [strip_ours(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: strip_ours(value) for key, value in node.items()}
+    references = found.get("media_references")
+    if isinstance(references, dict) and "scail2_farm" in references:
+        references.pop("scail2_farm")
+        found.pop("active_media_reference_key")
+    return found
+
+
+def without_active(node, names: set[str]):
+    found = copy.deepcopy(node)
+    for clip in found["tracks"]["children"][0]["children"]:
+        if clip["name"] in names:
+            clip.pop("active_media_reference_key")
+    return found
+
+
+def test_the_main_job(one_shot: Cut, farm):
+    edit = one_shot.write()
+    said = farm("submit", edit, "--weights", one_shot.weights, "--json")
+    assert said.code == 0, said.err
+    outcome = said.document
+    assert outcome["faults"] == []
+
+    # frames in = frames out: 10 cut frames and handles 2/2, numbered as the plate
+    numbers = range(1002, 1016)
+    frames = sorted(one_shot.version("SH010").glob("*.exr"))
+    assert frames == [one_shot.frame("SH010", n) for n in numbers]
+
+    # outside comp_matte the plate's own bits, inside another picture
+    for n in numbers:
+        plate = read_exr(one_shot.folder / f"plates/SH010/SH010.{n}.exr")
+        take = read_exr(one_shot.frame("SH010", n))
+        matte = one_shot.comp_matte("SH010", n)
+        assert take.dtype == plate.dtype == np.float16
+        assert (bits(take)[matte == 0] == bits(plate)[matte == 0]).all()
+        assert (take[matte == 1] != plate[matte == 1]).any(axis=-1).mean() > 0.99
+        assert np.isfinite(take[matte > 0]).all()
+        assert (matte > 0).sum() == 20 * 30
+
+    # the header: the plate's own, timecode included
+    header = OpenEXR.File(str(one_shot.frame("SH010", 1004))).parts[0].header
+    assert header["colorInteropID"] == "lin_ap1_scene"
+    assert header["cameraLabel"] == "A"
+    assert (header["timeCode"].hours, header["timeCode"].seconds, header["timeCode"].frame) == (1, 0, 3)
+
+    take = read_document(one_shot.version("SH010") / "take.json", Take)
+    assert (take.cut.first, take.cut.count, take.frames.first, take.frames.count) == (1004, 10, 1002, 14)
+    assert sum(segment.count for segment in take.segments) == 14
+    assert len(take.segments) == 3
+    assert (one_shot.folder / "edit.scail2/sheets/SH010_scail2_v001.png").stat().st_size > 1000
+    assert not list(one_shot.folder.rglob("*.part"))
+    assert not [p for p in (one_shot.folder / "edit.scail2/.work").iterdir() if p.is_dir()]
+
+
+def test_the_returned_cut(one_shot: Cut, farm):
+    one_shot.clip("SH020", first=0, count=4, available=16)
+    one_shot.manifest["cast"][0]["when"]["clip"] = "SH010"
+    edit = one_shot.write()
+    assert farm("submit", edit, "--weights", one_shot.weights).code == 0
+    returned = one_shot.folder / "edit.scail2.otio"
+    assert strip_ours(json.loads(returned.read_text())) == without_active(json.loads(edit.read_text()), {"SH010"})
+
+    timeline = otio.adapters.read_from_file(str(returned))
+    rendered, passed = timeline.find_clips()
+    assert passed.active_media_reference_key == "DEFAULT_MEDIA"
+    reference = rendered.media_reference
+    assert rendered.active_media_reference_key == "scail2_farm"
+    for n in range(reference.number_of_images_in_sequence()):
+        assert (one_shot.folder / reference.target_url_for_image_number(n)).is_file()
+    # the take lies in the original's time: the cut's first frame is plate frame 1004
+    start = rendered.source_range.start_time
+    assert reference.frame_for_time(start) == 1004
+    assert reference.available_range == otio.opentime.TimeRange(
+        otio.opentime.RationalTime(86401, 24), otio.opentime.RationalTime(14, 24)
+    )
+
+
+def test_a_returned_cut_can_be_submitted_again(one_shot: Cut, farm):
+    edit = one_shot.write()
+    assert farm("submit", edit, "--weights", one_shot.weights).code == 0
+    first, returned = delivered(one_shot.folder), (one_shot.folder / "edit.scail2.otio").read_bytes()
+    said = farm("submit", one_shot.folder / "edit.scail2.otio", "--weights", one_shot.weights, "--json")
+    assert said.code == 0, said.err
+    assert said.document["takes"][0]["rendered_before"] is True
+    assert delivered(one_shot.folder) == first
+    assert (one_shot.folder / "edit.scail2.otio").read_bytes() == returned
+
+
+def test_a_delivered_frame_is_the_engines(one_shot: Cut, farm):
+    """raw -> plate's space and size -> comp over the plate gives the delivered frame."""
+    from scail2_farm.frames import FramePattern
+    from scail2_farm.media.canvas import Canvas
+    from scail2_farm.media.color import ModelColor, decide
+    from scail2_farm.media.comp import comp
+    from scail2_farm.media.plates import probe
+    from scail2_farm.render import to_plate
+
+    edit = one_shot.write()
+    assert farm("submit", edit, "--weights", one_shot.weights, "--keep", "raw").code == 0
+    take = read_document(one_shot.version("SH010") / "take.json", Take)
+    pattern = FramePattern.parse(take.plate.path)
+    assert pattern is not None
+    color = ModelColor(decide(manifest_space=None, probe=probe(pattern)))
+    canvas = Canvas.fit(80, 48, pixel_aspect=1.0, budget=(64, 32))
+    for n in (1002, 1008, 1015):
+        raw = read_exr(one_shot.version("SH010") / f"raw/SH010_scail2_v001_raw.{n}.exr")
+        assert raw.dtype == np.float32
+        assert raw.std() > 0.02, "the model's picture is a picture"
+        plate = read_exr(one_shot.folder / f"plates/SH010/SH010.{n}.exr")
+        matte = one_shot.comp_matte("SH010", n)
+        again = comp(plate.astype(np.float32), to_plate(raw, canvas=canvas, color=color), matte)
+        again = np.clip(again, -65504, 65504).astype(np.float16)
+        where = matte > 0
+        assert (bits(again)[where] == bits(read_exr(one_shot.frame("SH010", n)))[where]).all()
+
+
+CHANGES = {
+    "seed": lambda cut: cut.manifest["defaults"].update(seed=12),
+    "prompt": lambda cut: cut.manifest["defaults"].update(prompt="a street in heavy rain at night"),
+    "reference": lambda cut: cut.character("ada", "blue", (20, 200, 60)),
+    "slot": lambda cut: cut.library["characters"]["ada"].update(slot="red"),
+    "mode": lambda cut: cut.manifest["defaults"].update(mode="animation"),
+}
+
+
+@pytest.fixture(scope="module")
+def as_it_was(tmp_path_factory, weights):
+    """A small submission rendered once, to compare changed ones with."""
+    cut = Cut(tmp_path_factory.mktemp("was") / "show", weights)
+    cut.character("ada", "blue", (220, 30, 30))
+    cut.plate("SH010", 5)
+    cut.matte("SH010", "ada", 5, (20, 10, 20, 30))
+    cut.clip("SH010", first=0, count=5, available=5)
+    cut.manifest["cast"] = [{"when": {"clip": "SH*"}, "characters": [{"id": "ada"}]}]
+    cut.write()
+    done = cut.run("submit", "edit.otio", "--weights", str(weights))
+    assert done.returncode == 0, done.stderr
+    return cut
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_asked_for_changes_pixels_inside_and_none_outside(change, as_it_was, tmp_path):
+    cut = Cut(tmp_path / "show", as_it_was.weights)
+    shutil.copytree(as_it_was.folder, cut.folder, dirs_exist_ok=True)
+    cut.clips, cut.manifest, cut.library = copy.deepcopy((as_it_was.clips, as_it_was.manifest, as_it_was.library))
+    CHANGES[change](cut)
+    cut.write()
+    done = cut.run("submit", "edit.otio", "--weights", str(cut.weights))
+    assert done.returncode == 0, done.stderr
+    for n in range(1001, 1006):
+        before, after = read_exr(cut.frame("SH010", n, 1)), read_exr(cut.frame("SH010", n, 2))
+        matte = cut.comp_matte("SH010", n, 2)
+        assert (bits(before)[matte == 0] == bits(after)[matte == 0]).all()
+        assert (before[matte == 1] != after[matte == 1]).any(axis=-1).mean() > 0.5
+
+
+def test_the_same_submission_gives_the_same_bytes(one_shot: Cut, tmp_path):
+    one_shot.write()
+    other = tmp_path / "again"
+    shutil.copytree(one_shot.folder, other)
+    for folder in (one_shot.folder, other):
+        cut = Cut(folder, one_shot.weights)
+        done = cut.run("submit", "edit.otio", "--weights", str(cut.weights), "--keep", "raw")
+        assert done.returncode == 0, done.stderr
+    assert delivered(one_shot.folder) == delivered(other)
+
+
+def test_killed_and_repeated_it_goes_on(one_shot: Cut, tmp_path):
+    one_shot.write()
+    whole = tmp_path / "whole"
+    shutil.copytree(one_shot.folder, whole)
+    assert Cut(whole, one_shot.weights).run("submit", "edit.otio", "--weights", str(one_shot.weights)).returncode == 0
+
+    command = [sys.executable, "-m", "scail2_farm", "submit", "edit.otio", "--weights", str(one_shot.weights)]
+    job = subprocess.Popen(command, cwd=one_shot.folder, stderr=subprocess.DEVNULL, env=blas_environment())
+    work = one_shot.folder / "edit.scail2" / ".work"
+    until = time.monotonic() + 120
+    while not list(work.glob("*/report.json")) and time.monotonic() < until:
+        assert job.poll() is None, "the job ended before it could be killed"
+        time.sleep(0.01)
+    job.send_signal(signal.SIGKILL)
+    job.wait()
+    kept = {path: path.stat().st_mtime_ns for path in work.glob("*/report.json")}
+    assert kept
+    assert not (one_shot.folder / "edit.scail2" / "shots").exists()
+
+    done = one_shot.run("submit", "edit.otio", "--weights", str(one_shot.weights), "--json")
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if "segment" in line]
+    assert len(said) == 3 - len(kept), "finished segments are not rendered again"
+    assert delivered(one_shot.folder) == delivered(whole)
+
+
+def blas_environment() -> dict[str, str]:
+    import os
+
+    return os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+
+
+def test_two_jobs_on_one_cut(one_shot: Cut):
+    import fcntl
+
+    one_shot.write()
+    work = one_shot.folder / "edit.scail2" / ".work"
+    work.mkdir(parents=True)
+    with (work / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = one_shot.run("submit", "edit.otio", "--weights", str(one_shot.weights))
+    assert done.returncode == 4
+    assert "another process" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_several_characters_and_shots(cut: Cut, farm):
+    cut.character("ada", "blue", (220, 30, 30))
+    cut.character("ben", None, (30, 60, 220))
+    cut.manifest["handles"] = {"head": 0, "tail": 0}
+    for shot, people in (("SH010", ("ada", "ben")), ("SH020", ("ben",))):
+        cut.plate(shot, 5, seed=len(people))
+        for index, name in enumerate(people):
+            cut.matte(shot, name, 5, (10 + 40 * index, 10, 20, 30))
+        cut.clip(shot, first=1, count=3, available=5)
+    cut.manifest["cast"] = [
+        {"when": {"clip": "SH010"}, "characters": [{"id": "ada"}, {"id": "ben"}]},
+        {"when": {"clip": "SH020"}, "characters": [{"id": "ben"}], "prompt_append": "closer"},
+    ]
+    said = farm("submit", cut.write(), "--weights", cut.weights, "--json")
+    assert said.code == 0, said.err
+    shots = {shot["shot"]: shot for shot in said.document["plan"]["shots"]}
+    assert [c["slot"] for c in shots["SH010"]["characters"]] == ["blue", "red"]
+    assert [c["slot"] for c in shots["SH020"]["characters"]] == ["red"], "a colour belongs to a character"
+    for n in range(1002, 1005):
+        assert (cut.comp_matte("SH010", n) > 0).sum() == 2 * 20 * 30
+        assert (cut.comp_matte("SH020", n) > 0).sum() == 20 * 30
+
+
+def test_render_segment_is_idempotent(one_shot: Cut, farm):
+    from scail2_farm.documents import document_text
+    from scail2_farm.plan import plan, seal
+
+    edit = one_shot.write()
+    planned = finish(plan(edit))
+    (sealed,) = finish(seal(planned.shots, weights=one_shot.weights, work=one_shot.folder / "w"))
+    for segment in sealed.segments:
+        document = one_shot.folder / f"segment{segment.index}.json"
+        document.write_text(document_text(segment))
+        first = farm("render-segment", document, "--json")
+        assert first.code == 0, first.err
+        report = Path(segment.folder) / "report.json"
+        written = report.stat().st_mtime_ns
+        again = farm("render-segment", document, "--json")
+        assert again.code == 0
+        assert again.document == first.document
+        assert report.stat().st_mtime_ns == written
+    last = Path(sealed.segments[-1].folder)
+    assert np.load(last / "history.npy").shape == (5, 32, 64, 3)
+
+
+def finish(steps):
+    """A generator run to its result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value
+
+
+def test_explicit_shots_need_no_timeline(one_shot: Cut, farm):
+    one_shot.manifest["cast"] = []
+    one_shot.manifest["shots"] = [
+        {
+            "id": "SH010",
+            "media": "plates/SH010/SH010.[1001-1016].exr",
+            "range": [1003, 1007],
+            "characters": [{"id": "ada"}],
+        }
+    ]
+    one_shot.write()
+    (one_shot.folder / "edit.otio").unlink()
+    said = farm("submit", one_shot.folder / "edit.shots.yaml", "--weights", one_shot.weights, "--json")
+    assert said.code == 0, said.err
+    assert said.document["returned"] is None
+    assert [p.name[-8:-4] for p in sorted(one_shot.version("SH010").glob("*.exr"))] == [
+        str(n) for n in range(1001, 1010)
+    ]
+
+
+def test_a_still_image(one_shot: Cut, farm):
+    one_shot.manifest["handles"] = {"head": 0, "tail": 0}
+    one_shot.clips[0]["source_range"]["duration"]["value"] = 1
+    said = farm("submit", one_shot.write(), "--weights", one_shot.weights, "--json")
+    assert said.code == 0, said.err
+    assert sorted(one_shot.version("SH010").glob("*.exr")) == [one_shot.frame("SH010", 1004)]
+
+
+def test_check_renders_nothing(one_shot: Cut, farm):
+    said = farm("check", one_shot.write(), "--json")
+    assert said.code == 0, said.err
+    (clip,) = said.document["plan"]["clips"]
+    assert clip["state"] == "rendered"
+    assert clip["rules"][0]["where"].endswith("edit.shots.yaml:20")
+    (shot,) = said.document["plan"]["shots"]
+    assert shot["frames"] == {"first": 1002, "count": 14}
+    assert shot["timecode"] == "01:00:00:01"
+    assert not (one_shot.folder / "edit.scail2").exists()
+    assert farm("check", one_shot.folder / "edit.otio").code == 0
+
+
+def test_check_without_a_manifest_lists_every_clip(one_shot: Cut, farm):
+    edit = one_shot.write()
+    (one_shot.folder / "edit.shots.yaml").unlink()
+    said = farm("check", edit, "--json")
+    assert said.code == 0
+    assert [clip["state"] for clip in said.document["plan"]["clips"]] == ["uncast"]
+    assert farm("submit", edit, "--weights", one_shot.weights, "--json").codes == ["SF-SUBMISSION-INVALID"]
