@@ -9,7 +9,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def shared_folder(name: str) -> Path:
-    """A folder of real files beside the repository; the test is skipped when it is absent, or fails when all is required."""
+    """A folder of real files beside the repository; without it the test is skipped, or fails when all is required."""
     folder = SHARED / name
     if not folder.is_dir():
         reason = f"the folder shared/{name} is not beside the repository"

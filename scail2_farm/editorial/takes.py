@@ -1,0 +1,186 @@
+"""The same cut back, takes linked: only the media references of rendered clips change.
+
+A take is one more media reference under our key, made active; the plate stays under its own. Its available range lies
+in the time of the media it replaces, so the cut's source ranges need no edit. What is written is first loaded by
+OpenTimelineIO, which knows what other tools will see.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import opentimelineio as otio
+
+from scail2_farm.documents import write_text
+from scail2_farm.editorial.otiojson import DEFAULT_KEY, Node, Place, for_bindings, load_through_bindings, unreadable
+from scail2_farm.editorial.paths import folder_url
+from scail2_farm.editorial.rates import Time, frame_of, offset
+from scail2_farm.editorial.timeline import KEY, Clip, Edit, is_ours
+from scail2_farm.errors import storage_error
+from scail2_farm.frames import FrameRange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeLink:
+    """A take as the cut refers to it: frames `first_file`.. in `folder`, and the plate frames they replace.
+
+    `cut` are the plate frames the cut uses, as used_frames gave them; `rate` the plate's.
+    """
+
+    folder: Path
+    prefix: str
+    padding: int
+    suffix: str
+    first_file: int
+    count: int
+    first_plate_frame: int
+    cut: FrameRange
+    rate: Fraction
+    metadata: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+def link_takes(edit: Edit, takes: Mapping[str, TakeLink], *, beside: Path | None = None) -> Node:
+    """The cut's document with each take as the active media of its clip; `takes` is by clip id.
+
+    Only `media_references` and `active_media_reference_key` of those clips change (a Clip.1 becomes the Clip.2
+    OpenTimelineIO would make of it); the rest is shared with edit.document, which is not changed. Takes under `beside`
+    (by default the edit's folder) are referred to relatively. Raises KeyError for an id the edit does not have.
+    """
+    beside = (beside or edit.path.parent).absolute()
+    clips = {clip.id: clip for clip in edit.clips}
+    document = edit.document
+    for shot, take in takes.items():
+        clip = clips[shot]
+        document = _changed(document, clip.place, _Link(clip, take, beside))
+    return document
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    clip: Clip
+    take: TakeLink
+    beside: Path
+
+    def __call__(self, node: Node) -> Node:
+        references: Node = dict(node.get("media_references") or {})
+        if node["OTIO_SCHEMA"] == "Clip.1":
+            references = {DEFAULT_KEY: node.get("media_reference")}
+        source = self.clip.media.key if self.clip.media else DEFAULT_KEY
+        references.pop(KEY, None)
+        references[KEY] = self._reference(references.get(source) or {}, source)
+        found: Node = {}
+        for key, value in node.items():
+            if key == "media_reference" and node["OTIO_SCHEMA"] == "Clip.1":
+                continue
+            found[key] = "Clip.2" if key == "OTIO_SCHEMA" else value
+        return found | {"media_references": references, "active_media_reference_key": KEY}
+
+    def _reference(self, source: Node, key: str) -> Node:
+        take = self.take
+        start = self._start()
+        rate = float(start.rate)
+        written = start.value + take.first_plate_frame - take.cut.first
+        return {
+            "OTIO_SCHEMA": "ImageSequenceReference.1",
+            "metadata": {KEY: dict(take.metadata) | {"active_before": key}},
+            "name": f"{take.prefix}{'#' * take.padding}{take.suffix}",
+            "available_range": {
+                "OTIO_SCHEMA": "TimeRange.1",
+                "duration": {"OTIO_SCHEMA": "RationalTime.1", "rate": rate, "value": float(take.count)},
+                "start_time": {"OTIO_SCHEMA": "RationalTime.1", "rate": rate, "value": float(written)},
+            },
+            "available_image_bounds": source.get("available_image_bounds"),
+            "target_url_base": folder_url(take.folder, beside=self.beside),
+            "name_prefix": take.prefix,
+            "name_suffix": take.suffix,
+            "start_frame": take.first_file,
+            "frame_step": 1,
+            "rate": rate,
+            "frame_zero_padding": take.padding,
+            "missing_frame_policy": "error",
+        }
+
+    def _start(self) -> Time:
+        """The time of the first plate frame the cut uses, in the original media's time where the edit gives one."""
+        clip, media = self.clip, self.clip.media
+        origin = media.start if media is not None and media.start is not None else None
+        if clip.relative and origin is not None:
+            origin = Time(Fraction(0), origin.rate)
+        if clip.source_start is None:
+            return origin or Time(Fraction(0), self.take.rate)
+        if origin is None:
+            same = clip.source_start.exact == self.take.rate
+            origin = Time(Fraction(0), clip.source_start.rate if same else self.take.rate)
+        return Time(origin.value + frame_of(offset(clip.source_start, origin)), origin.rate)
+
+
+def _changed(node: Any, place: Place, change: Callable[[Node], Node]) -> Any:
+    """A copy of a document that differs at one place; all else is shared."""
+    if not place:
+        return change(node)
+    step, rest = place[0], place[1:]
+    copy: Any = list(node) if isinstance(node, list) else dict(node)
+    copy[step] = _changed(copy[step], rest, change)
+    return copy
+
+
+def write_edit(document: Node, path: Path) -> None:
+    """Write a cut so that it appears whole, after OpenTimelineIO has read it back with every clip and every take.
+
+    Raises TimelineUnreadable when it does not read back, and StorageError.
+    """
+    try:
+        text = json.dumps(document, indent=4, ensure_ascii=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise unreadable(f"the returned cut cannot be written: {error}", path) from None
+    wanted = [_told(node) for node in _clip_nodes(for_bindings(document))]
+    loaded = load_through_bindings(document, path)
+    found = [_told_by_bindings(clip) for clip in loaded.find_clips()]
+    if found != wanted:
+        what = f"the returned cut reads back with other clips or takes ({len(found)} clips, {len(wanted)} written)"
+        raise unreadable(what, path, fix="report this with the timeline that was submitted")
+    write_text(path, text)
+    try:
+        again = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise storage_error(error, path) from error
+    if again != text:
+        raise unreadable(
+            f"{path.name} does not read back as it was written", path, fix="check the disk and submit again"
+        )
+
+
+def _clip_nodes(node: Any) -> Iterator[Node]:
+    """Every clip of a document in order, wherever OpenTimelineIO looks for clips."""
+    if str(node.get("OTIO_SCHEMA")).startswith("Clip."):
+        yield node
+    children = node.get("children") or []
+    for child in [*children, node["tracks"]] if isinstance(node.get("tracks"), dict) else children:
+        if isinstance(child, dict):
+            yield from _clip_nodes(child)
+
+
+def _told(node: Node) -> tuple[object, ...]:
+    """What must read back of a clip: its name, its active key and our take."""
+    reference = (node.get("media_references") or {}).get(KEY) or {}
+    active = node.get("active_media_reference_key", DEFAULT_KEY)
+    if not is_ours(reference) or "target_url_base" not in reference:
+        return node.get("name") or "", active, None
+    start, duration = reference["available_range"]["start_time"], reference["available_range"]["duration"]
+    name = reference["target_url_base"], reference["name_prefix"], reference["name_suffix"], reference["start_frame"]
+    return node.get("name") or "", active, (*name, start["value"], start["rate"], duration["value"])
+
+
+def _told_by_bindings(clip: Any) -> tuple[object, ...]:
+    reference = clip.media_references().get(KEY)
+    active = clip.active_media_reference_key
+    if not isinstance(reference, otio.schema.ImageSequenceReference) or KEY not in reference.metadata:
+        return clip.name, active, None
+    available = reference.available_range
+    name = reference.target_url_base, reference.name_prefix, reference.name_suffix, reference.start_frame
+    return clip.name, active, (*name, available.start_time.value, available.start_time.rate, available.duration.value)

@@ -1,0 +1,196 @@
+"""Mattes: where one character is, frame by frame; and the identity map and comp matte made from them.
+
+White is the character. A PNG of 8 or 16 bits gives its gray, or the Rec.709 luma of its R, G and B; alpha is never
+read, because an opaque alpha around a matte is far more common than a matte in it. An EXR gives the first it has of
+Y, its one channel, the luma of R, G and B, A. Values beyond 0..1 (filters ring) are clamped; NaN or Inf is a fault.
+Code values are coverage: nothing is linearised.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from scail2_farm.errors import FarmError, InputError, MatteMismatch, Where, storage_error
+from scail2_farm.frames import FramePattern, FrameRange, describe_frames
+from scail2_farm.media import exr, stills
+
+SLOT_NUMBERS: Mapping[str, int] = {"blue": 1, "red": 2, "green": 3, "magenta": 4, "cyan": 5, "yellow": 6}
+"""The number an identity map holds for each slot; 0 is background."""
+
+THRESHOLD = 0.5
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+@dataclass(frozen=True, slots=True)
+class MatteProbe:
+    """A matte sequence on disk: its frame numbers in order, and the size of the first."""
+
+    frames: tuple[int, ...]
+    width: int
+    height: int
+
+
+def probe_matte(pattern: FramePattern) -> MatteProbe:
+    """The frames of a matte sequence, and the size of the first.
+
+    Raises MatteMismatch when there are none or the first is damaged; StorageError.
+    """
+    frames = pattern.on_disk()
+    if not frames:
+        raise MatteMismatch(f"there is no matte {pattern}", where=Where(file=str(pattern)))
+    width, height = matte_size(pattern.path(frames[0]))
+    return MatteProbe(tuple(frames), width, height)
+
+
+def matte_size(path: Path) -> tuple[int, int]:
+    """Width and height of one complete matte file; no pixel is decoded.
+
+    Raises MatteMismatch when it is absent, cut short, damaged or of another kind; StorageError.
+    """
+    if path.suffix.lower() == ".exr":
+        display = _examined(path).display
+        return display.width, display.height
+    if path.suffix.lower() != ".png":
+        raise _mismatch(path, "is not a PNG or an EXR")
+    try:
+        with path.open("rb") as file:
+            head = file.read(24)
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - len(PNG_END)))
+            tail = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        raise _mismatch(path, "is not there") from None
+    except OSError as error:
+        raise storage_error(error, path) from error
+    if len(head) < 24 or not head.startswith(PNG_SIGNATURE) or head[12:16] != b"IHDR":
+        raise _mismatch(path, "is not a PNG")
+    if tail != PNG_END:
+        raise _mismatch(path, "is cut short")
+    width, height = struct.unpack(">II", head[16:24])
+    return int(width), int(height)
+
+
+def read_matte(path: Path) -> np.ndarray:
+    """One matte, (H, W) float32 in 0..1.
+
+    Raises MatteMismatch when it is absent, damaged, of another kind or not finite; StorageError.
+    """
+    if path.suffix.lower() == ".exr":
+        matte = _read_exr(path)
+    elif path.suffix.lower() == ".png":
+        try:
+            pixels, names = stills.read_raster(path)
+        except stills.RasterUnreadable as fault:
+            raise _mismatch(path, str(fault)) from None
+        matte = stills.whiteness(pixels, names)
+    else:
+        raise _mismatch(path, "is not a PNG or an EXR")
+    if not np.isfinite(matte).all():
+        raise _mismatch(path, "holds values that are not numbers")
+    return np.clip(matte, 0.0, 1.0)
+
+
+def _examined(path: Path) -> exr.PartHeader:
+    try:
+        return exr.examine(path)[0]
+    except InputError as fault:
+        raise _mismatch(path, fault.what.removeprefix(path.name).strip()) from None
+
+
+def _read_exr(path: Path) -> np.ndarray:
+    try:
+        data, display, channels = exr.read_channels(path)
+    except InputError as fault:
+        raise _mismatch(path, fault.what.removeprefix(path.name).strip()) from None
+    if not channels:
+        raise _mismatch(path, "has no channel of full size")
+    if "Y" in channels or len(channels) == 1:
+        value = channels.get("Y", next(iter(channels.values()))).astype(np.float32)
+    elif {"R", "G", "B"} <= channels.keys():
+        value = stills.whiteness(np.stack([channels[name] for name in "RGB"], axis=-1), ("R", "G", "B"))
+    elif "A" in channels:
+        value = channels["A"].astype(np.float32)
+    else:
+        listed = ", ".join(list(channels)[:8])
+        raise _mismatch(path, f"has none of Y, R G B or A, and more than one channel ({listed})")
+    matte = np.zeros((display.height, display.width), np.float32)
+    shown, stored = display.overlap(data)
+    matte[shown] = value[stored]
+    return matte
+
+
+def _mismatch(path: Path, what: str) -> MatteMismatch:
+    return MatteMismatch(f"the matte {path.name} {what}", where=Where(file=str(path)))
+
+
+def check_matte(pattern: FramePattern, frames: FrameRange, *, size: tuple[int, int]) -> list[FarmError]:
+    """Every fault of a matte sequence over `frames` (its own numbers): missing, damaged, or not of `size`.
+
+    One fault per kind with the frames it concerns.
+    """
+    where = Where(file=str(pattern))
+    known = set(pattern.on_disk())
+    missing = [n for n in frames.numbers if n not in known]
+    damaged: dict[str, list[int]] = {}
+    other: dict[tuple[int, int], list[int]] = {}
+    faults: list[FarmError] = []
+    for n in (n for n in frames.numbers if n in known):
+        path = pattern.path(n)
+        try:
+            found = matte_size(path)
+        except MatteMismatch as fault:
+            damaged.setdefault(fault.what.removeprefix(f"the matte {path.name}").strip(), []).append(n)
+            continue
+        except FarmError as fault:
+            faults.append(fault)
+            continue
+        if found != size:
+            other.setdefault(found, []).append(n)
+    name = f"{pattern.prefix}{'#' * pattern.padding}{pattern.suffix}"
+    if missing:
+        have = frames.count - len(missing)
+        what = f"the matte {name} has {have} of {frames.count} frames; not there: {describe_frames(missing)}"
+        faults.append(MatteMismatch(what, fix=f"export {name} for frames {frames}", where=where))
+    for reason, numbers in damaged.items():
+        what = f"the matte {name} at {describe_frames(numbers)} {reason}"
+        faults.append(MatteMismatch(what, fix=f"export frames {describe_frames(numbers)} again", where=where))
+    for (width, height), numbers in other.items():
+        what = f"the matte {name} at {describe_frames(numbers)} is {width}x{height}, the plate {size[0]}x{size[1]}"
+        faults.append(MatteMismatch(what, fix=f"export it at {size[0]}x{size[1]}", where=where))
+    return faults
+
+
+# --------------------------------------------------------------------------- several mattes, one frame
+
+
+def identity_map(mattes: Sequence[np.ndarray], slots: Sequence[int]) -> np.ndarray:
+    """Who is where, (H, W) uint8: 0 is background, else the slot number (SLOT_NUMBERS) of the matte that is >= 0.5.
+
+    Where mattes overlap the later one wins.
+    """
+    if len(mattes) != len(slots) or not mattes:
+        raise ValueError(f"{len(mattes)} mattes for {len(slots)} slots")
+    labels = np.zeros(mattes[0].shape, np.uint8)
+    for matte, slot in zip(mattes, slots, strict=True):
+        if slot not in SLOT_NUMBERS.values():
+            raise ValueError(f"there is no slot {slot}")
+        labels[matte >= THRESHOLD] = slot
+    return labels
+
+
+def comp_matte(mattes: Sequence[np.ndarray]) -> np.ndarray:
+    """The union of the mattes, (H, W) float32: at each pixel the greatest."""
+    return np.maximum.reduce([matte.astype(np.float32, copy=False) for matte in mattes])
+
+
+def overlap_share(mattes: Sequence[np.ndarray]) -> float:
+    """The share of the covered pixels (any matte >= 0.5) that more than one matte covers; 0.0 when none is covered."""
+    covered = np.sum([matte >= THRESHOLD for matte in mattes], axis=0)
+    anywhere = int((covered > 0).sum())
+    return float((covered > 1).sum() / anywhere) if anywhere else 0.0

@@ -1,0 +1,212 @@
+"""Plates: probed, checked, opened, read, and written in their own class."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import OpenEXR
+import pytest
+
+from scail2_farm.errors import DiskFull, PlateMissing, PlateUnreadable
+from scail2_farm.frames import FramePattern, FrameRange, frame_at
+from scail2_farm.media import exr, movies, plates
+
+
+@pytest.fixture
+def sequence(exr_file, tmp_path) -> FramePattern:
+    """sh010.1001-1006.exr, 24 frames a second, each with its own timecode."""
+    for index in range(6):
+        code = OpenEXR.TimeCode(1, 0, 0, index, False, False, False, False, False, False, *[0] * 8)
+        header = {"timeCode": code, "framesPerSecond": Fraction(24), "colorInteropID": "lin_ap1_scene"}
+        exr_file(f"sh010.{1001 + index}.exr", header)
+    return FramePattern(tmp_path, "sh010.", 4, ".exr")
+
+
+@pytest.fixture
+def movie(tmp_path) -> Path:
+    frames = [np.full((24, 40, 3), 0.1 * index) for index in range(8)]
+    movies.write_movie(tmp_path / "plate.mov", frames, rate=Fraction(30000, 1001), timecode="00:10:00;02")
+    return tmp_path / "plate.mov"
+
+
+def test_a_sequence_is_probed(sequence):
+    assert plates.probe(sequence) == plates.PlateProbe(
+        kind="exr",
+        source=str(sequence),
+        width=40,
+        height=24,
+        pixel_aspect=1.0,
+        rate=Fraction(24),
+        frames=FrameRange(1001, 6),
+        missing=(),
+        timecode_start=86400,
+        drop_frame=False,
+        pixel_type="half",
+        color_tag=plates.ColorTag("colorInteropID", "lin_ap1_scene"),
+        warnings=(),
+    )
+
+
+def test_timecode_is_that_of_the_first_file_whichever_was_looked_at(sequence):
+    sequence.path(1003).unlink()
+    probe = plates.probe(sequence, frames=FrameRange(1003, 5))
+    assert probe.timecode_start == 86400
+    assert probe.frames == FrameRange(1001, 6)
+    assert probe.missing == (1003, 1007)
+    assert plates.probe(sequence).missing == (1003,)
+
+
+def test_a_rate_from_outside_reads_the_timecode(exr_file):
+    code = OpenEXR.TimeCode(0, 10, 0, 2, True, False, False, False, False, False, *[0] * 8)
+    path = exr_file("one.0007.exr", {"timeCode": code})
+    assert plates.probe(path).timecode_start is None
+    probe = plates.probe(path, rate=Fraction(30000, 1001))
+    assert (probe.timecode_start, probe.drop_frame, probe.rate) == (
+        frame_at("00:10:00;02", Fraction(30000, 1001)),
+        True,
+        None,
+    )
+    refused = plates.probe(path, rate=Fraction(24))
+    assert refused.timecode_start is None
+    assert "drop-frame" in refused.warnings[0]
+
+
+def test_windows_aspect_and_type(media, exr_file, picture):
+    probe = plates.probe(media / "exr/t08.exr")
+    assert (probe.width, probe.height, probe.frames) == (501, 401, FrameRange(0, 1))
+    wide = {name: picture[..., 0].astype(np.float32) for name in "RGB"}
+    probe = plates.probe(exr_file("wide.exr", {"pixelAspectRatio": 2.0}, wide))
+    assert (probe.pixel_aspect, probe.pixel_type, probe.color_tag) == (2.0, "float", None)
+
+
+def test_a_movie_is_probed(movie):
+    probe = plates.probe(movie)
+    assert (probe.kind, probe.width, probe.height) == ("movie", 40, 24)
+    assert (probe.frames, probe.missing, probe.rate) == (FrameRange(0, 8), (), Fraction(30000, 1001))
+    assert (probe.timecode_start, probe.drop_frame) == (frame_at("00:10:00;02", Fraction(30000, 1001)), True)
+    assert (probe.pixel_type, probe.color_tag) == ("uint10", plates.ColorTag("nclc", "1/1/1"))
+
+
+def test_what_is_not_there_is_told_with_what_is(sequence, tmp_path):
+    with pytest.raises(PlateMissing, match=r"nearest name there is sh010\.1001\.exr"):
+        plates.probe(FramePattern(tmp_path, "sh01O.", 4, ".exr"))
+    with pytest.raises(PlateMissing, match="the folder"):
+        plates.probe(FramePattern(tmp_path / "plates", "sh010.", 4, ".exr"))
+    with pytest.raises(PlateMissing):
+        plates.probe(tmp_path / "none.mov")
+    with pytest.raises(PlateMissing, match="folder"):
+        plates.probe(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["still.png", "scan.dpx", "noname"])
+def test_other_kinds_are_refused_in_words(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(PlateUnreadable, match="not a supported kind of plate"):
+        plates.probe(tmp_path / name)
+    assert [fault.code for fault in plates.check_frames(tmp_path / name, FrameRange(0, 1), size=(4, 4))] == [
+        "SF-PLATE-UNREADABLE"
+    ]
+
+
+def test_all_faults_of_a_sequence_at_once_one_per_kind(sequence, exr_file, picture):
+    assert plates.check_frames(sequence, FrameRange(1001, 6), size=(40, 24)) == []
+    for n in (1002, 1003):
+        whole = sequence.path(n).read_bytes()
+        sequence.path(n).write_bytes(whole[:-50])
+    smaller = dict.fromkeys("RGB", picture[:10, :20, 0])
+    exr_file("sh010.1005.exr", None, smaller)
+    exr_file("sh010.1006.exr", None, {"Y": picture[..., 0]})
+    faults = plates.check_frames(sequence, FrameRange(1000, 9), size=(40, 24))
+    assert [fault.what for fault in faults] == [
+        "sh010.####.exr: 3 of 9 frames are not there: 1000, 1007-1008",
+        "sh010.####.exr: frames 1002-1003: is incomplete: its last chunk does not end where the file ends",
+        "sh010.####.exr: frame 1006: has no R, G and B channels (it has Y)",
+        "sh010.####.exr: frame 1005: 20x10, the plate is 40x24",
+    ]
+    assert all(fault.where.file == str(sequence) for fault in faults)
+
+
+def test_faults_of_a_movie(movie):
+    assert plates.check_frames(movie, FrameRange(0, 8), size=(40, 24)) == []
+    (fault,) = plates.check_frames(movie, FrameRange(6, 4), size=(40, 24))
+    assert fault.what == "plate.mov has 8 frames; 8-9 are not there (counted from 0)"
+    (fault,) = plates.check_frames(movie, FrameRange(0, 8), size=(1920, 1080))
+    assert "is 40x24" in fault.what
+
+
+def test_the_largest_frame_is_counted(sequence, movie):
+    assert plates.frame_bytes(sequence, FrameRange(1001, 6)) == 24 * 40 * 3 * 2
+    assert plates.frame_bytes(movie, FrameRange(0, 8)) is None
+
+
+def test_frames_are_read_by_their_numbers(sequence, movie, picture, tmp_path):
+    with plates.open_plate(sequence) as plate:
+        frame = plate.read(1004)
+        assert frame.number == 1004
+        assert np.array_equal(frame.rgb, picture.astype(np.float32))
+        assert frame.covered.all()
+        with pytest.raises(PlateMissing):
+            plate.read(1007)
+    with plates.open_plate(movie) as plate:
+        assert [round(float(plate.read(n).rgb.mean()), 1) for n in (7, 0, 3)] == [0.7, 0.0, 0.3]
+        assert plate.read(0).native is None
+        assert plate.read(0).covered.all()
+    with plates.open_plate(sequence.path(1002)) as plate:
+        assert plate.read(1002).rgb.shape == (24, 40, 3)
+        with pytest.raises(PlateMissing, match="is frame 1002, not 1003"):
+            plate.read(1003)
+
+
+def test_what_the_file_does_not_cover_is_known(media):
+    with plates.open_plate(media / "exr/t08.exr") as plate:
+        covered = plate.read(0).covered
+    assert covered[40:340, 30:430].all()
+    assert covered.sum() == 300 * 400
+
+
+def test_an_exr_frame_is_written_in_its_own_class(sequence, tmp_path, picture):
+    where = np.zeros((24, 40), np.bool_)
+    where[5:10, 5:10] = True
+    with plates.open_plate(sequence) as plate:
+        frame = plate.read(1001)
+        attributes = {"timeCode": "01:00:00:00", "framesPerSecond": Fraction(24), "scail2_farm:seed": "7"}
+        rgb = np.full(frame.rgb.shape, 3.0, np.float32)
+        plates.write_exr(tmp_path / "out.exr", frame, rgb=rgb, where=where, attributes=attributes)
+    written = OpenEXR.File(str(tmp_path / "out.exr"), separate_channels=True)
+    red = written.channels()["R"].pixels
+    assert red.dtype == np.float16
+    assert np.array_equal(red[~where].view(np.uint16), picture[..., 0][~where].view(np.uint16))
+    assert (red[where] == 3).all()
+    assert written.header()["framesPerSecond"] == Fraction(24)
+    assert written.header()["scail2_farm:seed"] == "7"
+    assert written.header()["colorInteropID"] == "lin_ap1_scene"
+
+
+def test_a_movie_frame_becomes_float_exr_equal_to_its_decode(movie, tmp_path):
+    where = np.zeros((24, 40), np.bool_)
+    where[:3] = True
+    with plates.open_plate(movie) as plate:
+        frame = plate.read(5)
+        rgb = np.full(frame.rgb.shape, 0.123, np.float32)
+        attributes = {"colorInteropID": "g24_rec709_display", "pixelAspectRatio": 2.0}
+        plates.write_exr(tmp_path / "out.exr", frame, rgb=rgb, where=where, attributes=attributes)
+        with pytest.raises(ValueError):
+            plates.write_exr(tmp_path / "bad.exr", frame, rgb=rgb[:5], where=where, attributes={})
+    written = exr.read_rgb(tmp_path / "out.exr")
+    assert np.array_equal(written[~where], frame.rgb[~where])
+    assert (written[where] == np.float32(0.123)).all()
+    part = exr.examine(tmp_path / "out.exr")[0]
+    assert (part.pixel_type, part.pixel_aspect) == ("float", 2.0)
+    assert exr.color_words(part) == ("colorInteropID", "g24_rec709_display")
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(sequence, tmp_path):
+    folder = tmp_path / "full"
+    folder.mkdir()
+    (folder / "out.exr.part").symlink_to("/dev/full")
+    with plates.open_plate(sequence) as plate:
+        frame = plate.read(1001)
+    where = np.ones((24, 40), np.bool_)
+    with pytest.raises(DiskFull):
+        plates.write_exr(folder / "out.exr", frame, rgb=frame.rgb, where=where, attributes={})
+    assert not list(folder.iterdir())
