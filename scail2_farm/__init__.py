@@ -8,7 +8,7 @@ The map of this house. One noun goes into each room, one noun comes out::
       plan                -> Job             shots and segments; every input probed, every fault at once
       render              -> frames          media.plates -> media.color -> engine -> media.color -> media.comp
       deliver             -> Take            frames, movie, take.json; renamed into place
-      editorial.timeline  -> edit.scail2.otio    the same cut with the takes linked
+      editorial.takes     -> edit.scail2.otio    the same cut with the takes linked
 
 Rooms::
 

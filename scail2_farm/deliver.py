@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,22 +32,31 @@ TAKE = "take.json"
 SHEET_ROWS = 4
 
 
-def delivered(sealed: Sealed, *, folder: Path, raw: bool) -> tuple[Take, Path] | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What a version holds beside its frames and their comp_matte."""
+
+    raw: bool
+    movie: bool
+
+
+def delivered(sealed: Sealed, *, folder: Path, wishes: Wishes) -> tuple[Take, Path] | None:
     """The take of this shot that is already on disk, and its folder; None when it must be made.
 
-    A take without raw frames does not answer a wish for them.
+    A take without raw frames or a movie does not answer a wish for them.
     """
     for version in reversed(_versions(folder, sealed.shot.id)):
         path = _version_folder(folder, sealed.shot.id, version)
         if not (path / TAKE).is_file():
             continue
         take = read_document(path / TAKE, Take)
-        if take.key == sealed.key and (take.raw is not None or not raw):
+        lacks = (wishes.raw and take.raw is None) or (wishes.movie and take.movie is None)
+        if take.key == sealed.key and not lacks:
             return take, path
     return None
 
 
-def deliver(sealed: Sealed, reports: Sequence[Report], *, folder: Path, raw: bool) -> tuple[Take, Path]:
+def deliver(sealed: Sealed, reports: Sequence[Report], *, folder: Path, wishes: Wishes) -> tuple[Take, Path]:
     """Put a shot's frames into the next free version under `folder`/shots and return the take and its folder.
 
     Raises StorageError; nothing half-written is left under a version's name.
@@ -58,13 +68,13 @@ def deliver(sealed: Sealed, reports: Sequence[Report], *, folder: Path, raw: boo
     name = f"{shot.id}_scail2_v{version:03d}"
     with _writing(part):
         shutil.rmtree(part, ignore_errors=True)
-        kinds = KINDS if raw else tuple(kind for kind in KINDS if kind != "raw")
+        kinds = KINDS if wishes.raw else tuple(kind for kind in KINDS if kind != "raw")
         for kind in kinds:
             (part if kind == "frames" else part / kind).mkdir(parents=True, exist_ok=True)
         files = _place_frames(sealed, reports, part, name, kinds)
-        movie = _write_movie(sealed, part, name)
+        movie = _write_movie(sealed, part, name) if wishes.movie else None
         files += [FileDigest(path=movie, sha256=sha256_of(part / movie))] if movie else []
-        take = _take(sealed, reports, version, name, movie, raw, files)
+        take = _take(sealed, reports, version, name, movie, wishes.raw, files)
         write_text(part / TAKE, document_text(take))
         _write_shot_sheet(sealed, part, take, folder / "sheets" / f"{name}.png")
         _sync_folders(part)
@@ -211,7 +221,7 @@ def frame_path(folder: Path, take: Take, frame: int, kind: str = "frames") -> Pa
     return folder / (f"{stem}.{number:04d}.exr" if kind == "frames" else f"{kind}/{stem}_{kind}.{number:04d}.exr")
 
 
-def _write_movie(sealed: Sealed, part: Path, name: str) -> str | None:
+def _write_movie(sealed: Sealed, part: Path, name: str) -> str:
     """The review movie: the delivered frames as a display shows them, with the plate's timecode."""
     shot = sealed.shot
     color = color_of(sealed.segments[0])

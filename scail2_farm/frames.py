@@ -176,5 +176,10 @@ class FramePattern:
         frames = ((name, int(match[1])) for name in names if (match := number.fullmatch(name)))
         return sorted(frame for name, frame in frames if name == self.name(frame))
 
+    @property
+    def name_with_hashes(self) -> str:
+        """The name as people write it, the number as ####."""
+        return f"{self.prefix}{'#' * self.padding}{self.suffix}"
+
     def __str__(self) -> str:
-        return str(self.folder / f"{self.prefix}{'#' * self.padding}{self.suffix}")
+        return str(self.folder / self.name_with_hashes)

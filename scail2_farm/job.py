@@ -17,7 +17,7 @@ from pathlib import Path
 
 from scail2_farm import deliver, engine, render
 from scail2_farm.documents import Report, Take, write_text
-from scail2_farm.editorial.timeline import TakeLink, link_takes, write_edit
+from scail2_farm.editorial.takes import TakeLink, link_takes, write_edit
 from scail2_farm.errors import FarmError, SettingsInvalid, SetupError, Where, storage_error
 from scail2_farm.plan import Plan, Probing, Sealed, seal
 
@@ -96,10 +96,11 @@ def run(plan: Plan, *, weights: Path, raw: bool) -> Generator[Event, None, Outco
     work = plan.deliver_to / ".work"
     with _alone(work):
         shots = yield from seal(plan.shots, weights=weights, work=work)
-        pace = _Pace(shots, outcome, raw=raw)
+        wishes = deliver.Wishes(raw=raw, movie=plan.manifest is None or plan.manifest.document.deliver.movie != "none")
+        pace = _Pace(shots, outcome, wishes)
         if pace.left:
             deliver.check_room(pace.left, folders=[work])
-        yield from _shots(shots, pace, weights, outcome, raw)
+        yield from _shots(shots, pace, weights, outcome, wishes)
         if not outcome.faults:
             _sweep(work)
         outcome.returned = _return_cut(plan, outcome.done)
@@ -108,12 +109,12 @@ def run(plan: Plan, *, weights: Path, raw: bool) -> Generator[Event, None, Outco
 
 
 def _shots(
-    shots: Sequence[Sealed], pace: _Pace, weights: Path, outcome: Outcome, raw: bool
+    shots: Sequence[Sealed], pace: _Pace, weights: Path, outcome: Outcome, wishes: deliver.Wishes
 ) -> Generator[Event, None, None]:
     loaded: engine.Engine | None = None
     folder = outcome.plan.deliver_to
     for sealed in shots:
-        found = deliver.delivered(sealed, folder=folder, raw=raw)
+        found = deliver.delivered(sealed, folder=folder, wishes=wishes)
         again = found is not None
         try:
             if found is None:
@@ -128,7 +129,7 @@ def _shots(
                     reports.append(report)
                     pace.finish(sealed, segment.index)
                 yield Probing(what=f"delivering {sealed.shot.id}", done=0, of=1)
-                found = deliver.deliver(sealed, reports, folder=folder, raw=raw)
+                found = deliver.deliver(sealed, reports, folder=folder, wishes=wishes)
         except SetupError:
             raise
         except FarmError as fault:
@@ -170,9 +171,9 @@ def _segment(sealed: Sealed, index: int, loaded: engine.Engine, pace: _Pace) -> 
 class _Pace:
     """The job's work in frames x steps, how much of it is done, and the time the rest will take at the pace so far."""
 
-    def __init__(self, shots: Sequence[Sealed], outcome: Outcome, *, raw: bool):
+    def __init__(self, shots: Sequence[Sealed], outcome: Outcome, wishes: deliver.Wishes):
         folder = outcome.plan.deliver_to
-        self.left = [shot for shot in shots if deliver.delivered(shot, folder=folder, raw=raw) is None]
+        self.left = [shot for shot in shots if deliver.delivered(shot, folder=folder, wishes=wishes) is None]
         self._todo: dict[str, float] = {}
         for sealed in self.left:
             for segment in sealed.segments:

@@ -37,6 +37,7 @@ from scail2_farm.documents import (
     load_document,
 )
 from scail2_farm.editorial.cast import Casting, Member, cast_clips
+from scail2_farm.editorial.paths import locate
 from scail2_farm.editorial.timeline import Clip, Edit, read_edit
 from scail2_farm.errors import (
     FarmError,
@@ -45,6 +46,7 @@ from scail2_farm.errors import (
     SubmissionInvalid,
     WeightsMissing,
     Where,
+    storage_error,
 )
 from scail2_farm.frames import FramePattern, FrameRange, describe_frames, timecode
 from scail2_farm.media import mattes, plates, stills
@@ -229,7 +231,7 @@ def plan(
         yield Probing(what=edit_path.name, done=0, of=1)
         edit = _read_edit(edit_path, loaded, timeline, faults)
     castings: tuple[Casting, ...] = ()
-    if edit is not None or loaded is not None:
+    if edit is not None or edit_path is None:
         castings, found = cast_clips(edit, loaded, library)
         faults += found if loaded is not None and library is not None else []
     shots: list[Shot] = []
@@ -387,7 +389,7 @@ class _Shot:
             handles_asked=asked,
             handles_given=given,
             windows=windows(frames.count, length=segmenting.length, overlap=segmenting.overlap),
-            warnings=probe.warnings,
+            warnings=(*probe.warnings, *(self.casting.clip.notes if self.casting.clip else ())),
         )
 
     def _placed(self, fault: FarmError) -> FarmError:
@@ -402,9 +404,10 @@ class _Shot:
         """The plate's file or sequence, and the cut's frames when the edit alone decides them."""
         override = self.casting.override
         if self.casting.clip is None and override is not None and override.media is not None:
-            source = (
-                FramePattern.parse(override.media, folder=_root(self.manifest)) or _root(self.manifest) / override.media
-            )
+            path_map = self.manifest.document.path_map
+            found = locate(override.media, folder=_root(self.manifest), path_map=path_map)
+            source = found.pattern or found.path
+            assert source is not None, "an address is a file or a sequence"
             return source, FrameRange.from_last(*override.range) if override.range else None
         clip = self.casting.clip
         assert clip is not None, "a casting is a clip of the edit or an explicit shot"
@@ -482,8 +485,8 @@ class _Shot:
             image = self.library.beside(reference.image)
             mask = self.library.beside(reference.mask) if reference.mask else None
             self._check_reference(member.id, image, mask)
-            pattern = self._matte(member, probe, frames)
-            if pattern is not None:
+            matte = self._matte(member, probe, frames)
+            if matte is not None:
                 found.append(
                     Performer(
                         id=member.id,
@@ -491,8 +494,8 @@ class _Shot:
                         image=str(image),
                         mask=str(mask) if mask else None,
                         prompt=character.prompt,
-                        matte=str(pattern),
-                        matte_offset=self._matte_offset(pattern, probe),
+                        matte=str(matte[0]),
+                        matte_offset=matte[1],
                         consent=character.consent,
                     )
                 )
@@ -513,8 +516,8 @@ class _Shot:
             what = f"{image.name} and its mask {mask.name} differ in size"
             self.faults.append(SubmissionInvalid(what, fix="export both at one size", where=place))
 
-    def _matte(self, member: Member, probe: plates.PlateProbe, frames: FrameRange) -> FramePattern | None:
-        """The matte sequence of a member, checked frame for frame against the plate; None after a fault."""
+    def _matte(self, member: Member, probe: plates.PlateProbe, frames: FrameRange) -> tuple[FramePattern, int] | None:
+        """The matte sequence of a member and its offset, checked frame for frame; None after a fault."""
         written = member.matte
         root = _root(self.manifest) if member.matte_from_manifest else self.library.path.parent
         where = Where(shot=self.casting.shot, character=member.id)
@@ -529,31 +532,38 @@ class _Shot:
             what = f"the matte {text} is not a numbered sequence"
             self.faults.append(MatteMismatch(what, fix="write the frame number as ####", where=where))
             return None
-        offset = self._matte_offset(pattern, probe)
-        wanted = FrameRange(frames.first + offset, frames.count)
-        faults = mattes.check_matte(pattern, wanted, size=(probe.width, probe.height))
+        faults: list[FarmError] = []
+        offset = 0
+        try:
+            offset = _matte_offset(pattern, probe)
+        except MatteMismatch as fault:
+            faults.append(fault)
+        else:
+            wanted = FrameRange(frames.first + offset, frames.count)
+            faults += mattes.check_matte(pattern, wanted, size=(probe.width, probe.height))
         for fault in faults:
             fault.where = replace(fault.where, shot=self.casting.shot, character=member.id)
         self.faults += faults
-        return None if faults else pattern
+        return None if faults else (pattern, offset)
 
-    def _matte_offset(self, pattern: FramePattern, probe: plates.PlateProbe) -> int:
-        """What is added to a plate's frame to get its matte's number.
 
-        A sequence's mattes have its own numbers. A movie has none: its mattes are one per frame from its first.
-        """
-        if probe.kind == "exr":
-            return 0
-        on_disk = pattern.on_disk()
-        if not on_disk:
-            return 0
-        if len(on_disk) != probe.frames.count:
-            raise MatteMismatch(
-                f"the matte {pattern} has {len(on_disk)} frames, the movie {probe.frames.count}",
-                why="a movie's mattes are matched one per frame from its first",
-                fix="export the matte for the whole movie, one file a frame",
-            )
-        return on_disk[0] - probe.frames.first
+def _matte_offset(pattern: FramePattern, probe: plates.PlateProbe) -> int:
+    """What is added to a plate's frame to get its matte's number.
+
+    A sequence's mattes have its own numbers. A movie has none: its mattes are one per frame from its first. Raises
+    MatteMismatch when they are not.
+    """
+    on_disk = pattern.on_disk()
+    if probe.kind == "exr" or not on_disk:
+        return 0
+    if len(on_disk) != probe.frames.count:
+        raise MatteMismatch(
+            f"the matte {pattern.name_with_hashes} has {len(on_disk)} frames, the movie {probe.frames.count}",
+            why="a movie's mattes are matched one per frame, from its first frame on",
+            fix="export the matte for the whole movie, one file a frame",
+            where=Where(file=str(pattern)),
+        )
+    return on_disk[0] - probe.frames.first
 
 
 def sampler(settings: Settled) -> Sampler:
@@ -646,6 +656,10 @@ def seal(shots: Sequence[Shot], *, weights: Path, work: Path) -> Generator[Probi
 
     Yields what is being read; raises StorageError when an input cannot be read any more.
     """
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, work) from error
     digests = Digests(work / "digests.json")
     yield Probing(what=weights.name, done=0, of=len(shots) + 1)
     snapshot = digests.of_folder(weights, SNAPSHOT_FILES)

@@ -14,12 +14,13 @@ NUMBER is the plate's frame. A plate's pixel outside comp_matte is never compute
 
 from __future__ import annotations
 
+import io
 import os
 import platform
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -39,6 +40,7 @@ from scail2_farm.documents import (
     Segment,
     document_text,
     read_document,
+    write_bytes,
     write_text,
 )
 from scail2_farm.engine import (
@@ -51,7 +53,7 @@ from scail2_farm.engine import (
     paint,
     reference_background,
 )
-from scail2_farm.errors import FarmError, FrameTruncated, SubmissionInvalid, Where, storage_error
+from scail2_farm.errors import FarmError, FrameTruncated, Where, storage_error
 from scail2_farm.frames import FramePattern, FrameRange, timecode
 from scail2_farm.media import exr, mattes, plates, stills
 from scail2_farm.media.canvas import Canvas, compose_references
@@ -66,6 +68,8 @@ R = TypeVar("R")
 REPORT = "report.json"
 HISTORY = "history.npy"
 KINDS = ("frames", "comp_matte", "raw")
+MODEL_SPACE = "srgb_rec709_display"
+"""What a raw frame's header says of its colour (the colour interop id of what the model makes)."""
 
 
 def finished(segment: Segment) -> Report | None:
@@ -170,12 +174,8 @@ def segment_inputs(segment: Segment) -> SegmentInputs:
 
 def plate_source(segment: Segment) -> Path | FramePattern:
     """The plate's file or sequence."""
-    if segment.plate.kind == "movie":
-        return Path(segment.plate.path)
-    pattern = FramePattern.parse(segment.plate.path)
-    if pattern is None:
-        raise SubmissionInvalid(f"{segment.plate.path} is not a numbered sequence", where=Where(field="plate.path"))
-    return pattern
+    pattern = FramePattern.parse(segment.plate.path) if segment.plate.kind == "exr" else None
+    return pattern or Path(segment.plate.path)
 
 
 def canvas_of(segment: Segment) -> Canvas:
@@ -259,6 +259,7 @@ def _write_frames(segment: Segment, frames: Floats) -> None:
     first = segment.window.first + segment.overlap
     canvas, color = canvas_of(segment), color_of(segment)
     folder = Path(segment.folder)
+    frame_header = _movie_header(segment, color)
     with plates.open_plate(plate_source(segment)) as plate:
 
         def write(frame: int) -> None:
@@ -267,8 +268,9 @@ def _write_frames(segment: Segment, frames: Floats) -> None:
             native = _read_plate(plate, frame)
             matte = np.where(native.covered, mattes.comp_matte(read_mattes(segment, frame)), np.float32(0))
             rgb = comp(native.rgb, to_plate(picture, canvas=canvas, color=color), matte)
-            exr.write_rgb(folder / "raw" / name, picture, attributes=attributes)
+            exr.write_rgb(folder / "raw" / name, picture, attributes={**attributes, "colorInteropID": MODEL_SPACE})
             exr.write_matte(folder / "comp_matte" / name, matte, attributes=attributes)
+            attributes |= frame_header
             plates.write_exr(folder / "frames" / name, native, rgb=rgb, where=matte > 0, attributes=attributes)
 
         kept = FrameRange(segment.keep.first, segment.keep.count)
@@ -281,8 +283,18 @@ def to_plate(picture: Floats, *, canvas: Canvas, color: ModelColor) -> Floats:
     return canvas.from_canvas(color.from_model(picture), log=color.decision.encoding == "scene-linear")
 
 
-def _attributes(segment: Segment, frame: int) -> Mapping[str, object]:
-    """What the header of a written frame says beside what the plate said."""
+def _movie_header(segment: Segment, color: ModelColor) -> dict[str, object]:
+    """What a movie's frame must say as EXR, which an EXR plate's own header says already."""
+    if segment.plate.kind != "movie":
+        return {}
+    found: dict[str, object] = {"pixelAspectRatio": segment.plate.pixel_aspect}
+    if color.decision.interop_id:
+        found["colorInteropID"] = color.decision.interop_id
+    return found
+
+
+def _attributes(segment: Segment, frame: int) -> dict[str, object]:
+    """Provenance, rate and timecode; where the plate's own header has one of them, its word stands."""
     found: dict[str, object] = {
         "framesPerSecond": Fraction(segment.plate.rate),
         "scail2_farm:segment": segment.key,
@@ -300,13 +312,9 @@ def _write_history(segment: Segment, inputs: SegmentInputs, frames: Floats) -> N
     """Keep the last valid frames of the window for the segment after; never read back from the delivery."""
     valid = segment.keep.first + segment.keep.count - (segment.window.first + segment.overlap)
     known = frames[:valid] if inputs.history is None else np.concatenate([inputs.history, frames[:valid]])
-    path = Path(segment.folder) / HISTORY
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        np.save(file, known[-segment.leave :])
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    content = io.BytesIO()
+    np.save(content, known[-segment.leave :], allow_pickle=False)
+    write_bytes(Path(segment.folder) / HISTORY, content.getvalue())
 
 
 # --------------------------------------------------------------------------- many frames at once

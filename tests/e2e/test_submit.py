@@ -13,7 +13,7 @@ import numpy as np
 import OpenEXR
 import opentimelineio as otio
 import pytest
-from conftest import Cut, read_exr
+from submissions import Cut, read_exr
 
 from scail2_farm.documents import Take, read_document
 
@@ -331,11 +331,13 @@ def test_a_still_image(one_shot: Cut, farm):
 
 
 def test_check_renders_nothing(one_shot: Cut, farm):
-    said = farm("check", one_shot.write(), "--json")
+    edit = one_shot.write()
+    lines = (one_shot.folder / "edit.shots.yaml").read_text().splitlines()
+    said = farm("check", edit, "--json")
     assert said.code == 0, said.err
     (clip,) = said.document["plan"]["clips"]
     assert clip["state"] == "rendered"
-    assert clip["rules"][0]["where"].endswith("edit.shots.yaml:20")
+    assert clip["rules"][0]["where"].endswith(f"edit.shots.yaml:{lines.index('cast:') + 2}")
     (shot,) = said.document["plan"]["shots"]
     assert shot["frames"] == {"first": 1002, "count": 14}
     assert shot["timecode"] == "01:00:00:01"
@@ -350,3 +352,15 @@ def test_check_without_a_manifest_lists_every_clip(one_shot: Cut, farm):
     assert said.code == 0
     assert [clip["state"] for clip in said.document["plan"]["clips"]] == ["uncast"]
     assert farm("submit", edit, "--weights", one_shot.weights, "--json").codes == ["SF-SUBMISSION-INVALID"]
+
+
+def test_no_movie_when_none_is_asked_for_and_raw_when_it_is(one_shot: Cut, farm):
+    one_shot.manifest["deliver"] = {"movie": "none"}
+    assert farm("submit", one_shot.write(), "--weights", one_shot.weights).code == 0
+    take = read_document(one_shot.version("SH010") / "take.json", Take)
+    assert (take.movie, take.raw) == (None, None)
+    assert not list(one_shot.version("SH010").glob("*.mov"))
+    assert farm("submit", one_shot.folder / "edit.otio", "--weights", one_shot.weights, "--keep", "raw").code == 0
+    assert len(list((one_shot.version("SH010", 2) / "raw").iterdir())) == 14
+    for n in range(1002, 1016):
+        assert one_shot.frame("SH010", n, 1).read_bytes() == one_shot.frame("SH010", n, 2).read_bytes()

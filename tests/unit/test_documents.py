@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ cast:
 """
 
 
-def load(tmp_path: Path, text: str, name: str = "m.yaml", model=ShotManifest):
+def load(tmp_path: Path, text: str, name: str = "m.yaml", model: type[Any] = ShotManifest):
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
     return load_document(path, model)

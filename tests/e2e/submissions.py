@@ -1,0 +1,220 @@
+"""Small whole submissions: real EXR plates, mattes, references, an OTIO cut and a manifest, written to a folder."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import OpenEXR
+import yaml
+from PIL import Image
+
+WIDTH, HEIGHT = 80, 48
+FIRST_FILE, FIRST_TC = 1001, 86400
+
+
+def plate_pixels(seed: int, frame: int) -> np.ndarray:
+    """A scene-linear picture with grain and a light far above 1.0, as half floats."""
+    rng = np.random.default_rng([seed, frame])
+    ramp = np.linspace(0.02, 0.6, WIDTH, dtype=np.float32)[None, :, None] * np.array([1.0, 0.8, 0.6], np.float32)
+    picture = np.repeat(ramp, HEIGHT, axis=0) + rng.normal(0, 0.01, (HEIGHT, WIDTH, 3)).astype(np.float32)
+    picture[2:6, 2:8] = 37.5
+    picture[0, 0] = -0.25
+    return picture.astype(np.float16)
+
+
+def matte_pixels(box: tuple[int, int, int, int]) -> np.ndarray:
+    """A box (left, top, width, height) with a soft rim, 8 bit."""
+    left, top, width, height = box
+    matte = np.zeros((HEIGHT, WIDTH), np.uint8)
+    matte[top : top + height, left : left + width] = 128
+    matte[top + 1 : top + height - 1, left + 1 : left + width - 1] = 255
+    return matte
+
+
+def write_exr(path: Path, rgb: np.ndarray, *, frame: int, tag: str | None = "lin_ap1_scene") -> None:
+    seconds, ff = divmod(frame, 24)
+    header: dict[str, Any] = {
+        "compression": OpenEXR.ZIP_COMPRESSION,
+        "type": OpenEXR.scanlineimage,
+        "framesPerSecond": Fraction(24),
+        "timeCode": OpenEXR.TimeCode(seconds // 3600, seconds // 60 % 60, seconds % 60, ff, *[0] * 14),
+        "cameraLabel": "A",
+    }
+    if tag:
+        header["colorInteropID"] = tag
+    path.parent.mkdir(parents=True, exist_ok=True)
+    OpenEXR.File(header, {"RGB": rgb}).write(str(path))
+
+
+def read_exr(path: Path) -> np.ndarray:
+    """The RGB of an EXR in its own type."""
+    return OpenEXR.File(str(path)).channels()["RGB"].pixels
+
+
+def read_gray(path: Path) -> np.ndarray:
+    """The one channel of an EXR."""
+    (channel,) = OpenEXR.File(str(path)).channels().values()
+    return channel.pixels
+
+
+def time(value: float, rate: float = 24.0) -> dict[str, Any]:
+    return {"OTIO_SCHEMA": "RationalTime.1", "rate": rate, "value": value}
+
+
+def span(start: float, duration: float) -> dict[str, Any]:
+    return {"OTIO_SCHEMA": "TimeRange.1", "start_time": time(start), "duration": time(duration)}
+
+
+@dataclass
+class Cut:
+    """One submission being built; `submit` and `check` run the command line on it."""
+
+    folder: Path
+    weights: Path
+    clips: list[dict[str, Any]] = field(default_factory=list)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    library: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.library = {"schema": "scail2-farm/characters@1", "characters": {}}
+        self.manifest = {
+            "schema": "scail2-farm/shot-manifest@1",
+            "characters": "library.yaml",
+            "handles": {"head": 2, "tail": 2},
+            "defaults": {
+                "preset": "preview",
+                "steps": 2,
+                "size": "64x32",
+                "seed": 11,
+                "segment": {"length": 9, "overlap": 5},
+                "prompt": "a stage",
+            },
+            "cast": [],
+        }
+
+    def character(self, name: str, slot: str | None, color: Sequence[int], **more: Any) -> None:
+        """A character whose reference is a flat figure of one colour on grey."""
+        refs = self.folder / "refs"
+        refs.mkdir(exist_ok=True)
+        picture, mask = np.full((64, 48, 3), 119, np.uint8), np.zeros((64, 48), np.uint8)
+        picture[8:60, 14:34], mask[8:60, 14:34] = color, 255
+        Image.fromarray(picture).save(refs / f"{name}.png")
+        Image.fromarray(mask).save(refs / f"{name}_mask.png")
+        entry: dict[str, Any] = {
+            "references": [{"image": f"refs/{name}.png", "mask": f"refs/{name}_mask.png"}],
+            "prompt": f"{name} in plain clothes",
+            "matte": {"sequence": "mattes/{shot}/{character}.####.png"},
+        }
+        self.library["characters"][name] = entry | ({"slot": slot} if slot else {}) | more
+
+    def plate(self, shot: str, count: int, *, seed: int = 0, tag: str | None = "lin_ap1_scene") -> None:
+        """A half-float EXR sequence from 1001, timecode from 01:00:00:00."""
+        for index in range(count):
+            path = self.folder / "plates" / shot / f"{shot}.{FIRST_FILE + index}.exr"
+            write_exr(path, plate_pixels(seed, index), frame=FIRST_TC + index, tag=tag)
+
+    def matte(self, shot: str, name: str, count: int, box: tuple[int, int, int, int], first: int = FIRST_FILE) -> None:
+        """A PNG matte sequence; the box moves one pixel a frame to the right."""
+        folder = self.folder / "mattes" / shot
+        folder.mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            moved = (min(box[0] + index, WIDTH - box[2]), *box[1:])
+            Image.fromarray(matte_pixels(moved)).save(folder / f"{name}.{first + index:04d}.png")
+
+    def clip(self, shot: str, *, first: int, count: int, available: int, **more: Any) -> dict[str, Any]:
+        """A Clip.2 of an image sequence, `first` frames into it."""
+        reference = {
+            "OTIO_SCHEMA": "ImageSequenceReference.1",
+            "metadata": {},
+            "name": "",
+            "available_range": span(FIRST_TC, available),
+            "available_image_bounds": None,
+            "target_url_base": f"plates/{shot}/",
+            "name_prefix": f"{shot}.",
+            "name_suffix": ".exr",
+            "start_frame": FIRST_FILE,
+            "frame_step": 1,
+            "rate": 24.0,
+            "frame_zero_padding": 4,
+            "missing_frame_policy": "error",
+        }
+        clip = {
+            "OTIO_SCHEMA": "Clip.2",
+            "metadata": {"show": {"note": "kept"}},
+            "name": shot,
+            "source_range": span(FIRST_TC + first, count),
+            "effects": [],
+            "markers": [],
+            "enabled": True,
+            "media_references": {"DEFAULT_MEDIA": reference},
+            "active_media_reference_key": "DEFAULT_MEDIA",
+        } | more
+        self.clips.append(clip)
+        return clip
+
+    def timeline(self) -> dict[str, Any]:
+        track = {
+            "OTIO_SCHEMA": "Track.1",
+            "metadata": {},
+            "name": "V1",
+            "source_range": None,
+            "effects": [],
+            "markers": [],
+            "enabled": True,
+            "children": self.clips,
+            "kind": "Video",
+        }
+        stack = {
+            "OTIO_SCHEMA": "Stack.1",
+            "metadata": {},
+            "name": "tracks",
+            "source_range": None,
+            "effects": [],
+            "markers": [],
+            "enabled": True,
+            "children": [track],
+        }
+        return {
+            "OTIO_SCHEMA": "Timeline.1",
+            "metadata": {},
+            "name": "cut",
+            "global_start_time": time(FIRST_TC),
+            "tracks": stack,
+        }
+
+    def write(self) -> Path:
+        """Write edit, manifest and library; the edit's path."""
+        edit = self.folder / "edit.otio"
+        edit.write_text(json.dumps(self.timeline(), indent=4))
+        (self.folder / "edit.shots.yaml").write_text(yaml.safe_dump(self.manifest, sort_keys=False))
+        (self.folder / "library.yaml").write_text(yaml.safe_dump(self.library, sort_keys=False))
+        return edit
+
+    def version(self, shot: str, version: int = 1) -> Path:
+        return self.folder / "edit.scail2" / "shots" / shot / f"v{version:03d}"
+
+    def frame(self, shot: str, number: int, version: int = 1) -> Path:
+        return self.version(shot, version) / f"{shot}_scail2_v{version:03d}.{number:04d}.exr"
+
+    def comp_matte(self, shot: str, number: int, version: int = 1) -> np.ndarray:
+        name = f"{shot}_scail2_v{version:03d}_comp_matte.{number:04d}.exr"
+        return read_gray(self.version(shot, version) / "comp_matte" / name)
+
+    def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """The command line in a process of its own, one BLAS thread."""
+        return subprocess.run(
+            [sys.executable, "-m", "scail2_farm", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"} | (environment or {}),
+            check=False,
+        )
