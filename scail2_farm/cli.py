@@ -52,9 +52,6 @@ def main() -> None:
     except FarmError as error:
         _tell([error])
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _err().print("scail2-farm: stopped; finished segments are kept, submit again to go on", markup=False)
-        sys.exit(130)
 
 
 def _out() -> Console:
@@ -122,7 +119,11 @@ def submit(
             _print_json({"plan": planned.as_json(), "faults": [fault.as_json() for fault in faults]})
         _tell(faults)
         raise typer.Exit(exit_code(faults))
-    outcome = _watched(run(planned, weights=folder, raw=keep == "raw"))
+    try:
+        outcome = _watched(run(planned, weights=folder, raw=keep == "raw"))
+    except KeyboardInterrupt:
+        _err().print("scail2-farm: stopped; finished segments are kept, submit again to go on", markup=False)
+        raise typer.Exit(130) from None
     if as_json:
         _print_json(outcome.as_json())
     else:

@@ -8,15 +8,17 @@ would read 01:02:03 as the integer 3723 and NO as a boolean.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import difflib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
@@ -510,7 +512,11 @@ def _yaml_from_json(text: str) -> str:
 
 
 def load_document(path: Path, model: type[DocumentT]) -> tuple[Loaded[DocumentT] | None, list[FarmError]]:
-    """Read a YAML or JSON document people wrote; the document, or None and every fault in it."""
+    """Read a YAML or JSON document people wrote; the document, or None, and every fault in it.
+
+    When unknown keys are all that is wrong, the document comes without them beside the faults, so that what else is
+    wrong with the submission can be told in the same breath.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -539,7 +545,26 @@ def load_document(path: Path, model: type[DocumentT]) -> tuple[Loaded[DocumentT]
     try:
         return Loaded(path, model.model_validate(found, by_alias=True, by_name=False), lines), []
     except ValidationError as error:
-        return None, _faults(error, path, model, lines)
+        faults = _faults(error, path, model, lines)
+        unknown = [item["loc"] for item in error.errors(include_url=False) if item["type"] == "extra_forbidden"]
+        try:
+            known = model.model_validate(_without(found, unknown), by_alias=True, by_name=False)
+        except ValidationError:
+            return None, faults
+        return Loaded(path, known, lines), faults
+
+
+def _without(found: object, unknown: Iterable[Place]) -> object:
+    """A copy of what was read, without the keys at these places; steps that are not in the file are passed over."""
+    copied = copy.deepcopy(found)
+    for place in unknown:
+        part: Any = copied
+        for step in place[:-1]:
+            with contextlib.suppress(KeyError, IndexError, TypeError):  # a union's member names stand in `place` too
+                part = part[step]
+        if isinstance(part, dict):
+            cast("dict[str | int, object]", part).pop(place[-1], None)
+    return copied
 
 
 def _faults(error: ValidationError, path: Path, model: type[Document], lines: Mapping[Place, int]) -> list[FarmError]:

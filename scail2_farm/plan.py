@@ -38,7 +38,7 @@ from scail2_farm.documents import (
 )
 from scail2_farm.editorial.cast import Casting, Member, cast_clips
 from scail2_farm.editorial.paths import locate
-from scail2_farm.editorial.timeline import Clip, Edit, read_edit
+from scail2_farm.editorial.timeline import Clip, Edit, read_edit, slug
 from scail2_farm.errors import (
     FarmError,
     MatteMismatch,
@@ -234,6 +234,8 @@ def plan(
     if edit is not None or edit_path is None:
         castings, found = cast_clips(edit, loaded, library)
         faults += found if loaded is not None and library is not None else []
+    if manifest is not None and loaded is None:
+        castings = tuple(replace(casting, reason="the manifest cannot be read") for casting in castings)
     shots: list[Shot] = []
     if loaded is not None and library is not None:
         wanted = [casting for casting in castings if casting.state == "rendered"]
@@ -526,7 +528,9 @@ class _Shot:
             fix = "add `matte: {sequence: ...}` to the cast rule or to the character"
             self.faults.append(MatteMismatch(what, fix=fix, where=where))
             return None
-        text = written.sequence.replace("{shot}", self.casting.shot).replace("{character}", member.id)
+        clip = self.casting.clip
+        shot = slug(clip.name) if clip is not None else self.casting.shot
+        text = written.sequence.replace("{shot}", shot).replace("{character}", member.id)
         pattern = FramePattern.parse(os.path.normpath(root / text))
         if pattern is None:
             what = f"the matte {text} is not a numbered sequence"

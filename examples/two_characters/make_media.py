@@ -67,6 +67,16 @@ def figure(x: np.ndarray, y: np.ndarray, look: Look, center: float, ground: floa
     return color, where
 
 
+def around(center: float, ground: float, tall: float) -> tuple[slice, slice]:
+    """The samples a figure can reach."""
+    top, left, right = ground - 1.05 * tall, center - 0.35 * tall, center + 0.35 * tall
+    rows, columns = (
+        slice(max(0, int(top * FINE)), int(ground * FINE) + FINE),
+        slice(max(0, int(left * FINE)), int(right * FINE)),
+    )
+    return rows, columns
+
+
 def stage(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """A lit wall with two lamps well above 1.0, and a floor."""
     wall = 0.10 + 0.12 * np.exp(-((x - WIDTH * 0.5) ** 2) / (WIDTH * 0.35) ** 2)
@@ -130,11 +140,13 @@ def make_shot(shot: str, count: int, people: Sequence[str]) -> None:
         covered: dict[str, np.ndarray] = {}
         for person in people:
             spot = places(shot, person, index / (count - 1))
-            color, where = figure(x, y, ACTORS[person], *spot, stride=index * 2 * np.pi / 20)
-            picture[where] = color[where]
+            box = around(*spot)
+            color, inside = figure(x[box], y[box], ACTORS[person], *spot, stride=index * 2 * np.pi / 20)
+            picture[box][inside] = color[inside]
             for earlier in covered.values():
-                earlier[where] = False
-            covered[person] = where
+                earlier[box][inside] = False
+            covered[person] = np.zeros(x.shape, bool)
+            covered[person][box] = inside
         write_plate(HERE / "plates" / shot / f"{shot}_plate.{frame}.exr", pixels(picture), index)
         for person, where in covered.items():
             write_gray(HERE / "mattes" / shot / f"{person}.{frame}.png", pixels(where[..., None].astype(np.float32)))

@@ -4,17 +4,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import OpenEXR
 import yaml
 from PIL import Image
 
+R = TypeVar("R")
 WIDTH, HEIGHT = 80, 48
 FIRST_FILE, FIRST_TC = 1001, 86400
 
@@ -208,7 +209,7 @@ class Cut:
         name = f"{shot}_scail2_v{version:03d}_comp_matte.{number:04d}.exr"
         return read_gray(self.version(shot, version) / "comp_matte" / name)
 
-    def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """The command line in a process of its own, one BLAS thread."""
         return subprocess.run(
             [sys.executable, "-m", "scail2_farm", *arguments],
@@ -218,3 +219,12 @@ class Cut:
             env=os.environ | {"OPENBLAS_NUM_THREADS": "1"} | (environment or {}),
             check=False,
         )
+
+
+def finish(steps: Generator[object, None, R]) -> R:
+    """A generator run to its result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value

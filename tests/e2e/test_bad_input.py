@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from submissions import FIRST_FILE, Cut, matte_pixels, read_exr, write_exr
+from submissions import FIRST_FILE, Cut, finish, matte_pixels, read_exr, write_exr
 
 
 def first_plate(cut: Cut) -> Path:
@@ -182,6 +182,14 @@ def test_all_faults_at_once(one_shot: Cut, farm):
     assert [clip["shot"] for clip in said.document["plan"]["clips"]] == ["SH010", "SH020"]
 
 
+def test_a_typing_mistake_does_not_hide_a_missing_plate(one_shot: Cut, farm):
+    edit = one_shot.write()
+    manifest_line("handles:", "handels:")(one_shot)
+    missing_plate(one_shot)
+    said = farm("submit", edit, "--weights", one_shot.weights, "--json")
+    assert sorted(said.codes) == ["SF-PLATE-MISSING", "SF-SUBMISSION-INVALID"]
+
+
 def test_an_unknown_character_lists_the_nearest(one_shot: Cut, farm):
     one_shot.character("adam", None, (1, 2, 3))
     edit = one_shot.write()
@@ -260,13 +268,6 @@ def test_a_plate_that_changes_while_the_job_runs(one_shot: Cut):
     from scail2_farm.errors import FrameTruncated
     from scail2_farm.plan import plan, seal
     from scail2_farm.render import render
-
-    def finish(steps):
-        while True:
-            try:
-                next(steps)
-            except StopIteration as stop:
-                return stop.value
 
     planned = finish(plan(one_shot.write()))
     (sealed,) = finish(seal(planned.shots, weights=one_shot.weights, work=one_shot.folder / "w"))

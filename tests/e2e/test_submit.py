@@ -13,7 +13,7 @@ import numpy as np
 import OpenEXR
 import opentimelineio as otio
 import pytest
-from submissions import Cut, read_exr
+from submissions import Cut, finish, read_exr
 
 from scail2_farm.documents import Take, read_document
 
@@ -293,15 +293,6 @@ def test_render_segment_is_idempotent(one_shot: Cut, farm):
     assert np.load(last / "history.npy").shape == (5, 32, 64, 3)
 
 
-def finish(steps):
-    """A generator run to its result."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value
-
-
 def test_explicit_shots_need_no_timeline(one_shot: Cut, farm):
     one_shot.manifest["cast"] = []
     one_shot.manifest["shots"] = [
@@ -364,3 +355,32 @@ def test_no_movie_when_none_is_asked_for_and_raw_when_it_is(one_shot: Cut, farm)
     assert len(list((one_shot.version("SH010", 2) / "raw").iterdir())) == 14
     for n in range(1002, 1016):
         assert one_shot.frame("SH010", n, 1).read_bytes() == one_shot.frame("SH010", n, 2).read_bytes()
+
+
+def test_delivery_elsewhere(one_shot: Cut, farm, tmp_path):
+    """Takes go where `deliver.to` says; the returned cut stays beside the edit, so relative plates still resolve."""
+    one_shot.manifest["deliver"] = {"to": str(tmp_path / "renders, new"), "movie": "none"}
+    assert farm("submit", one_shot.write(), "--weights", one_shot.weights).code == 0
+    clip = next(iter(otio.adapters.read_from_file(str(one_shot.folder / "edit.scail2.otio")).find_clips()))
+    for n in range(14):
+        url = clip.media_reference.target_url_for_image_number(n)
+        assert Path(otio.url_utils.filepath_from_url(url)).is_file()
+    assert not (one_shot.folder / "edit.scail2").exists()
+
+
+def test_handles_are_clamped_to_the_media(one_shot: Cut, farm):
+    one_shot.manifest["handles"] = {"head": 8, "tail": 1}
+    said = farm("check", one_shot.write(), "--json")
+    (shot,) = said.document["plan"]["shots"]
+    assert (shot["handles"], shot["handles_asked"]) == ({"head": 3, "tail": 1}, {"head": 8, "tail": 1})
+    assert shot["frames"] == {"first": 1001, "count": 14}
+
+
+def test_a_clip_cut_in_two_is_two_shots_of_one_name(one_shot: Cut, farm):
+    one_shot.clip("SH010", first=11, count=3, available=16)
+    said = farm("check", one_shot.write(), "--json")
+    assert said.code == 0, said.err
+    first, second = said.document["plan"]["shots"]
+    assert first["shot"] == "SH010"
+    assert second["shot"].startswith("SH010-")
+    assert second["characters"][0]["matte"] == first["characters"][0]["matte"]

@@ -55,13 +55,21 @@ def test_a_manifest_knows_its_lines(tmp_path):
     ],
 )
 def test_faults_say_where_and_what(tmp_path, line, said, fix, at):
-    loaded, faults = load(tmp_path, MANIFEST + line + "\n")
-    assert loaded is None
+    _, faults = load(tmp_path, MANIFEST + line + "\n")
     assert len(faults) == 1
     assert said in faults[0].what
     assert fix in faults[0].fix
     assert faults[0].where.line == at
     assert faults[0].code == "SF-SUBMISSION-INVALID"
+
+
+def test_unknown_keys_alone_do_not_hide_the_rest(tmp_path):
+    text = MANIFEST.replace("clip: 'A*'", "clip: 'A*', clyp: x") + "handels: {head: 2}\n"
+    loaded, faults = load(tmp_path, text)
+    assert [fault.what for fault in faults] == ["unknown key `clyp`", "unknown key `handels`"]
+    assert loaded is not None
+    assert loaded.document.cast[0].when.clip == "A*"
+    assert loaded.document.handles.head == 8
 
 
 def test_all_faults_at_once(tmp_path):
