@@ -1,0 +1,44 @@
+"""SCAIL-2: arrays in, arrays out.
+
+    engine = load(folder)
+    steps = engine.render(SegmentInputs(...))      # a generator of Step that returns a SegmentResult
+
+Everything public is here, numpy at the door; `pipeline` is where to start reading. The engine knows nothing of
+timelines, colour spaces, queues or paths other than the weights'. Importing it opens the array backend, and raises
+HostUnsupported when there is none.
+"""
+
+# isort: off - the backend is opened before anything that imports mlx
+from scail2_farm.engine import backend as backend
+
+# isort: on
+from scail2_farm.engine.masks import IDENTITIES, driving_background, paint, reference_background
+from scail2_farm.engine.pipeline import (
+    Conditioning,
+    Engine,
+    Sampling,
+    SegmentInputs,
+    SegmentResult,
+    Step,
+    load,
+    peak_bytes,
+)
+from scail2_farm.engine.tiny import write_tiny_snapshot
+from scail2_farm.engine.weights import weights_digest
+
+__all__ = [
+    "IDENTITIES",
+    "Conditioning",
+    "Engine",
+    "Sampling",
+    "SegmentInputs",
+    "SegmentResult",
+    "Step",
+    "driving_background",
+    "load",
+    "paint",
+    "peak_bytes",
+    "reference_background",
+    "weights_digest",
+    "write_tiny_snapshot",
+]

@@ -1,0 +1,428 @@
+# pyright: reportUnknownMemberType=false
+# (the stubs of mlx.core leave the axes of reshape and transpose untyped)
+"""The picture of inference, read top to bottom: a segment of driving frames in, the same frames re-played out.
+
+::
+
+    prompt ──────── tokenizer ─ UMT5 ──┐
+    reference ───── resize ──── CLIP ──┴─ Conditioning          (kept for the next segments)
+    reference, extra references, driving at half size, history ─ VAE encoder ─┐
+    their masks ──────────────────────────────────────────────── pack ────────┴─ Latents ─ Scene
+    noise ─┬─ [ history pinned ─ DiT (twice under guidance) ─ solver ] x steps ─ latent ─ VAE decoder ─ frames
+           └─ one `Step` is yielded after each
+
+Each stage drops what it no longer needs before the next begins: the text encoder and CLIP are read only when a
+conditioning must be computed, and never live together. The generator is the whole interface to a running segment:
+progress is what it yields, and closing it cancels and frees everything.
+
+Arrays are numpy at the door and MLX inside. Pictures are display-referred sRGB; nothing here knows about colour spaces,
+files, shots or queues.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from scail2_farm.engine.backend import evaluate, require_working
+from scail2_farm.engine.dit import Cache, DiT, Scene
+from scail2_farm.engine.masks import pack, pack_half
+from scail2_farm.engine.samplers import SolverName, solver_for
+from scail2_farm.engine.vae import VAEDecoder, VAEEncoder
+from scail2_farm.engine.weights import Snapshot, open_snapshot
+from scail2_farm.errors import EngineError, ResourceError
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+SIDE = 32  # both sides of a canvas are multiples of this
+SIDE_LIMIT = 1920  # beyond it the rotary positions of two sources overlap
+KEPT_CONDITIONINGS = 4
+CACHE_LIMIT_BYTES = 2 << 30  # of freed buffers that MLX may hold back
+OUT_OF_MEMORY = re.compile(r"alloc|insufficient memory|out of memory", re.IGNORECASE)  # as Metal and CUDA say it
+ROWS_GPU, ROWS_CPU = 4096, 1024  # tokens worked on at a time; on a CPU attention scores are materialised
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the noise is walked down; guidance of 1 or less runs one pass a step."""
+
+    solver: SolverName
+    steps: int
+    shift: float
+    guidance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentInputs:
+    """All that decides the pixels of a segment, but for the weights."""
+
+    driving: Floats  # (px, H, W, 3) in [0, 1], sRGB; px = 4n+1, H and W multiples of 32
+    driving_mask: Bytes  # (px, H, W, 3), in the colours of `masks`
+    reference: Floats  # (H, W, 3)
+    reference_mask: Bytes  # (H, W, 3)
+    extra_references: tuple[tuple[Floats, Bytes], ...] = ()  # pictures with their masks
+    history: Floats | None = None  # (4n+1, H, W, 3): the last frames of the segment before; the overlap is its length
+    prompt: str
+    negative_prompt: str = ""
+    replace: bool
+    sampling: Sampling
+    seed: int
+    segment: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditioning:
+    """What the encoders said: rows of both prompts, (n, text_dim), and features of the reference, (257, clip_dim)."""
+
+    text: Floats
+    negative: Floats
+    image: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One solver step is done: `step` of `of`, from 1."""
+
+    segment: int
+    step: int
+    of: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentResult:
+    """The new frames of a segment; its history overlap is already dropped."""
+
+    frames: Floats  # (px - history, H, W, 3) in [0, 1]
+    latents: Floats  # (16, T, H/8, W/8), the last sample
+    peak_bytes: int
+    steps_seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latents:
+    """A segment's pictures and masks as the transformer reads them."""
+
+    reference: mx.array  # (16, 1, h, w)
+    reference_mask: mx.array  # (28, 1, h, w)
+    extra: tuple[tuple[mx.array, mx.array], ...]  # the same pair for each extra reference
+    driving: mx.array  # (16, T, h/2, w/2)
+    driving_mask: mx.array  # (28, T, h/2, w/2)
+    history: mx.array | None  # (16, 1 + (history-1)/4, h, w)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of the noise and of every sample: (16, T, h, w)."""
+        channels, _, height, width = self.reference.shape
+        return channels, self.driving.shape[1], height, width
+
+
+Velocity = Callable[[mx.array, float], mx.array]
+
+
+def load(folder: Path) -> Engine:
+    """Open a snapshot folder for rendering; tensors are read when first needed.
+
+    Raises WeightsMissing, WeightsMismatch, and HostUnsupported when MLX has no device to compute on.
+    """
+    require_working()
+    mx.set_cache_limit(CACHE_LIMIT_BYTES)
+    return Engine(open_snapshot(folder))
+
+
+def peak_bytes() -> int:
+    """The most memory MLX has held since the running or last segment began."""
+    return mx.get_peak_memory()
+
+
+def noise_for(*, seed: int, segment: int, shape: tuple[int, ...]) -> mx.array:
+    """Unit Gaussian noise of one segment, float32.
+
+    The key is the first 8 bytes, big-endian, of sha256("scail2-farm noise SEED SEGMENT"), so that a segment can be
+    rendered alone and two segments or seeds share nothing.
+    """
+    digest = hashlib.sha256(f"scail2-farm noise {seed} {segment}".encode()).digest()
+    return mx.random.normal(shape, key=mx.random.key(int.from_bytes(digest[:8], "big")))
+
+
+def guided(velocity: Velocity, unconditional: Velocity | None, guidance: float) -> Velocity:
+    """Classifier-free guidance, u + g*(c - u), in two passes; without an unconditional one, the first as it is."""
+    if unconditional is None:
+        return velocity
+
+    def combined(latent: mx.array, timestep: float) -> mx.array:
+        u = unconditional(latent, timestep)
+        return u + guidance * (velocity(latent, timestep) - u)
+
+    return combined
+
+
+def denoise(velocity: Velocity, noise: mx.array, *, sampling: Sampling, history: mx.array | None) -> Iterator[mx.array]:
+    """The sample (16, T, h, w) after each solver step.
+
+    `history` (16, t, h, w) is a clean latent pinned at the head: put back before every call of the network and after
+    every solver step, bit for bit.
+    """
+    solver = solver_for(sampling.solver, steps=sampling.steps, shift=sampling.shift)
+    sample = _pinned(noise, history)
+    for timestep in solver.timesteps:
+        sample = _pinned(solver.step(sample, velocity(sample, timestep)), history)
+        evaluate(sample)
+        yield sample
+
+
+def _pinned(sample: mx.array, history: mx.array | None) -> mx.array:
+    return sample if history is None else mx.concatenate([history, sample[:, history.shape[1] :]], axis=1)
+
+
+class Engine:
+    """A snapshot at work. One segment at a time; conditionings, network and autoencoder stay between segments."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.rows = ROWS_GPU if mx.default_device().type == mx.DeviceType.gpu else ROWS_CPU
+        self._conditionings: dict[str, Conditioning] = {}
+        self._caches: dict[str, Cache] = {}
+        self._dit: DiT | None = None
+        self._vae_encoder: VAEEncoder | None = None
+        self._vae_decoder: VAEDecoder | None = None
+
+    def render(
+        self, inputs: SegmentInputs, *, noise: Floats | None = None, conditioning: Conditioning | None = None
+    ) -> Generator[Step, None, SegmentResult]:
+        """Render one segment: yields a Step after each solver step and returns the SegmentResult.
+
+        `noise` (16, T, H/8, W/8) and `conditioning` replace what the engine would make itself. Inputs are checked
+        before the generator is handed out (ValueError); while it runs, EngineError is raised when a value is not finite
+        and ResourceError when memory runs out.
+        """
+        check_inputs(inputs)
+        shape = (16, (len(inputs.driving) + 3) // 4, inputs.driving.shape[1] // 8, inputs.driving.shape[2] // 8)
+        if noise is not None and noise.shape != shape:
+            raise ValueError(f"the noise of this segment is {shape}, not {noise.shape}")
+        return self._rendering(inputs, noise, conditioning)
+
+    def _rendering(
+        self, inputs: SegmentInputs, noise: Floats | None, conditioning: Conditioning | None
+    ) -> Generator[Step, None, SegmentResult]:
+        mx.reset_peak_memory()
+        try:
+            return (yield from self._segment(inputs, noise, conditioning))
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+                raise _too_big(inputs, error) from error
+            raise
+        finally:
+            mx.clear_cache()  # the segment's own arrays are gone by now, also after close()
+
+    def _segment(
+        self, inputs: SegmentInputs, noise: Floats | None, conditioning: Conditioning | None
+    ) -> Generator[Step, None, SegmentResult]:
+        conditioning = conditioning or self.condition(inputs)
+        latents = self.encode(inputs)
+        mx.clear_cache()
+        velocity = self.velocity(latents, conditioning, inputs=inputs)
+        start = (
+            mx.array(noise, dtype=mx.float32)
+            if noise is not None
+            else noise_for(seed=inputs.seed, segment=inputs.segment, shape=latents.shape)
+        )
+        seconds: list[float] = []
+        sample = start
+        began = time.monotonic()
+        for sample in denoise(velocity, start, sampling=inputs.sampling, history=latents.history):
+            seconds.append(time.monotonic() - began)
+            _require_finite(sample, inputs, f"after solver step {len(seconds)} of {inputs.sampling.steps}")
+            yield Step(segment=inputs.segment, step=len(seconds), of=inputs.sampling.steps, seconds=seconds[-1])
+            began = time.monotonic()
+        del velocity, start, latents
+        mx.clear_cache()
+        frames = self.decode(sample, inputs)
+        return SegmentResult(
+            frames=frames, latents=_host(sample), peak_bytes=peak_bytes(), steps_seconds=tuple(seconds)
+        )
+
+    def condition(self, inputs: SegmentInputs) -> Conditioning:
+        """What the encoders say of this prompt, negative prompt and reference; the last few answers are kept."""
+        digest = hashlib.sha256(repr((inputs.prompt, inputs.negative_prompt, inputs.reference.shape)).encode())
+        digest.update(np.ascontiguousarray(inputs.reference).tobytes())
+        key = digest.hexdigest()
+        known = self._conditionings.pop(key, None)
+        conditioning = known or Conditioning(**self._texts(inputs), image=self._image(inputs.reference))
+        self._conditionings[key] = conditioning  # last in, so the first is the one unused longest
+        while len(self._conditionings) > KEPT_CONDITIONINGS:
+            del self._conditionings[next(iter(self._conditionings))]
+        return conditioning
+
+    def _texts(self, inputs: SegmentInputs) -> dict[str, Floats]:
+        encoder, tokenizer = self.snapshot.umt5(), self.snapshot.tokenizer
+        texts = {"text": inputs.prompt, "negative": inputs.negative_prompt}
+        rows = {name: _host(encoder(tokenizer(text))) for name, text in texts.items()}
+        del encoder
+        mx.clear_cache()
+        return rows
+
+    def _image(self, reference: Floats) -> Floats:
+        tower = self.snapshot.clip()
+        features = _host(tower(_signed(reference)))
+        del tower
+        mx.clear_cache()
+        return features
+
+    def encode(self, inputs: SegmentInputs) -> Latents:
+        """Encode a segment's pictures and pack its masks; driving video and mask at half size."""
+        if self._vae_encoder is None:
+            self._vae_encoder = self.snapshot.vae_encoder()
+        encoder = self._vae_encoder
+
+        def still(picture: Floats, mask: Bytes) -> tuple[mx.array, mx.array]:
+            return encoder(_signed(picture)[None]), mx.array(pack(mask[None]))
+
+        reference, reference_mask = still(inputs.reference, inputs.reference_mask)
+        latents = Latents(
+            reference=reference,
+            reference_mask=reference_mask,
+            extra=tuple(still(*pair) for pair in inputs.extra_references),
+            driving=encoder(_halved(_signed(inputs.driving))),
+            driving_mask=mx.array(pack_half(inputs.driving_mask)),
+            history=None if inputs.history is None else encoder(_signed(inputs.history)),
+        )
+        evaluate(latents.reference, latents.driving, latents.history, [pair[0] for pair in latents.extra])
+        return latents
+
+    def velocity(self, latents: Latents, conditioning: Conditioning, *, inputs: SegmentInputs) -> Velocity:
+        """The network's answer for a sample and a timestep, with everything constant prepared, guidance included."""
+        if self._dit is None:
+            self._dit = self.snapshot.dit()
+        dit = self._dit
+        wanted = {"text": conditioning.text, "image": conditioning.image}
+        if inputs.sampling.guidance > 1:
+            wanted["negative"] = conditioning.negative
+        caches = self._cross_caches(dit, wanted)
+        scene = _scene(dit, latents, inputs.replace)
+
+        def one(text: Cache) -> Velocity:
+            def answer(sample: mx.array, timestep: float) -> mx.array:
+                return dit(sample, timestep, scene, text=text, image=caches["image"], rows=self.rows)
+
+            return answer
+
+        unconditional = one(caches["negative"]) if "negative" in caches else None
+        return guided(one(caches["text"]), unconditional, inputs.sampling.guidance)
+
+    def _cross_caches(self, dit: DiT, wanted: dict[str, Floats]) -> dict[str, Cache]:
+        """Cross-attention keys and values by name; those of the segment before serve again when they are the same."""
+        keys = {
+            name: hashlib.sha256(f"{name == 'image'} {rows.shape}".encode() + rows.tobytes()).hexdigest()
+            for name, rows in wanted.items()
+        }
+        self._caches = {key: cache for key, cache in self._caches.items() if key in keys.values()}
+        for name, rows in wanted.items():
+            if keys[name] not in self._caches:
+                make = dit.image_cache if name == "image" else dit.text_cache
+                self._caches[keys[name]] = make(mx.array(rows))
+        return {name: self._caches[key] for name, key in keys.items()}
+
+    def decode(self, sample: mx.array, inputs: SegmentInputs) -> Floats:
+        """The new frames of a segment in [0, 1]; frames that re-render the history are decoded and dropped."""
+        if self._vae_decoder is None:
+            self._vae_decoder = self.snapshot.vae_decoder()
+        overlap = 0 if inputs.history is None else len(inputs.history)
+        pixels, *canvas = inputs.driving.shape
+        frames = np.empty((pixels - overlap, *canvas), dtype=np.float32)
+        for index, frame in enumerate(self._vae_decoder(sample)):
+            if index >= overlap:
+                _require_finite(frame, inputs, f"in decoded frame {index + 1}")
+                frames[index - overlap] = _host(mx.clip(frame, -1, 1) * 0.5 + 0.5)
+        return frames
+
+
+def _scene(dit: DiT, latents: Latents, replace: bool) -> Scene:
+    _, frames, height, width = latents.shape
+    given = 0 if latents.history is None else latents.history.shape[1]
+    return dit.scene(
+        reference=latents.reference,
+        reference_mask=latents.reference_mask,
+        driving=latents.driving,
+        driving_mask=latents.driving_mask,
+        replace=replace,
+        history_mask=mx.concatenate(
+            [mx.ones((4, given, height, width)), mx.zeros((4, frames - given, height, width))], axis=1
+        ),
+        extra=latents.extra,
+    )
+
+
+def _host(array: mx.array) -> Floats:
+    """A numpy array of its own, contiguous: safetensors writes memory as it lies, whatever the strides say."""
+    return np.ascontiguousarray(np.array(array), dtype=np.float32)
+
+
+def _signed(picture: Floats) -> mx.array:
+    """[0, 1] to [-1, 1]."""
+    return mx.array(picture) * 2 - 1
+
+
+def _halved(video: mx.array) -> mx.array:
+    """The mean of each 2x2 pixels, (px, H, W, 3) -> (px, H/2, W/2, 3)."""
+    pixels, height, width, channels = video.shape
+    return video.reshape(pixels, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
+
+
+def _too_big(inputs: SegmentInputs, error: Exception) -> ResourceError:
+    pixels, height, width, _ = inputs.driving.shape
+    return ResourceError(f"{pixels} frames of {width}x{height} do not fit the memory of this machine: {error}")
+
+
+def _require_finite(values: mx.array, inputs: SegmentInputs, place: str) -> None:
+    broken = cast("int", mx.sum(~mx.isfinite(values)).item())
+    if broken:
+        raise EngineError(
+            f"{broken} of {values.size} values are not finite {place} of segment {inputs.segment}",
+            why="numbers overflowed in the network; such a segment is never delivered",
+            fix="render again with another seed or a lower guidance; if it recurs, replace the snapshot",
+        )
+
+
+def check_inputs(inputs: SegmentInputs) -> None:
+    """Raise ValueError for inputs that do not fit together or that the network cannot place."""
+    if inputs.driving.ndim != 4 or inputs.driving.shape[-1] != 3:
+        raise ValueError(f"driving is (px, H, W, 3), not {inputs.driving.shape}")
+    pixels, height, width, _ = inputs.driving.shape
+    if pixels % 4 != 1:
+        raise ValueError(f"a segment has 4n+1 driving frames, not {pixels}")
+    if height % SIDE or width % SIDE or not height or not width:
+        raise ValueError(f"a canvas of {width}x{height} is not a multiple of {SIDE} on both sides")
+    if width > SIDE_LIMIT or (inputs.replace and height > SIDE_LIMIT):
+        raise ValueError(f"a canvas of {width}x{height} is beyond {SIDE_LIMIT} pixels, where rotary positions overlap")
+    still = (height, width, 3)
+    wanted = [("driving", inputs.driving, (pixels, *still), "float32")]
+    wanted += [("driving_mask", inputs.driving_mask, (pixels, *still), "uint8")]
+    wanted += [("reference", inputs.reference, still, "float32")]
+    wanted += [("reference_mask", inputs.reference_mask, still, "uint8")]
+    for index, (picture, mask) in enumerate(inputs.extra_references):
+        wanted += [(f"extra reference {index}", picture, still, "float32")]
+        wanted += [(f"mask of extra reference {index}", mask, still, "uint8")]
+    if inputs.history is not None:
+        overlap = len(inputs.history)
+        if overlap % 4 != 1 or overlap >= pixels:
+            raise ValueError(f"history has 4n+1 frames and fewer than the {pixels} of the segment, not {overlap}")
+        wanted += [("history", inputs.history, (overlap, *still), "float32")]
+    for name, array, shape, dtype in wanted:
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(f"{name} is {dtype} {shape}, not {array.dtype} {array.shape}")
+        if dtype == "float32" and not np.isfinite(array).all():
+            raise ValueError(f"{name} holds values that are not finite")
+    if inputs.seed < 0 or inputs.segment < 0:
+        raise ValueError(f"seed and segment are not negative, not {inputs.seed} and {inputs.segment}")
+    solver_for(inputs.sampling.solver, steps=inputs.sampling.steps, shift=inputs.sampling.shift)

@@ -1,0 +1,366 @@
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# (mlx.nn has no stubs, and those of mlx.core leave the axes of reshape and transpose untyped)
+"""A snapshot on disk: what is in it, and its parts loaded strictly (engine.md §1).
+
+`open_snapshot` reads only config.json and the headers of the four tensor files, compares every name, shape and type
+with the networks they should fill, and reports all that is wrong at once; gigabytes are read when a part is asked for.
+Sizes come from config.json and, where it is silent, from shapes. Convolutions are stored in torch order in the DiT and
+in CLIP, channels-last in the VAE; nothing is guessed or turned round here.
+
+16-bit tensors are accepted. The DiT and UMT5 keep them as stored (a network of 14B would double), and arithmetic
+widens them to float32; the VAE and CLIP are cast to float32 on load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar, cast
+
+import mlx.core as mx
+from mlx import nn
+from safetensors import SafetensorError, safe_open
+
+from scail2_farm.engine.backend import evaluate, flat
+from scail2_farm.engine.clip import Block as CLIPBlock
+from scail2_farm.engine.clip import CLIPVisual
+from scail2_farm.engine.config import CLIPConfig, DiTConfig, UMT5Config, VAEConfig
+from scail2_farm.engine.dit import DiT
+from scail2_farm.engine.tokenizer import PromptTokenizer
+from scail2_farm.engine.umt5 import UMT5
+from scail2_farm.engine.vae import VAEDecoder, VAEEncoder
+from scail2_farm.errors import WeightsMismatch, WeightsMissing, Where, storage_error
+
+Shape = tuple[int, ...]
+Shapes = dict[str, Shape]
+Part = TypeVar("Part", bound=nn.Module)
+
+CONFIG, DIT, VAE, T5, CLIP, TOKENIZER = (
+    *("config.json", "dit.safetensors", "vae.safetensors", "t5_encoder.safetensors", "clip.safetensors"),
+    "tokenizer.json",
+)
+FILES = (CONFIG, DIT, VAE, T5, CLIP, TOKENIZER)
+FLOATS = ("F32", "F16", "BF16")
+ENCODER_NAMES = ("encoder.", "conv1.")
+SHOWN = 24  # names of one kind in a message
+
+
+def shapes_of(module: nn.Module) -> Shapes:
+    """Every parameter a module owns, by its stored name."""
+    return {name: tuple(array.shape) for name, array in flat(module.parameters()).items()}
+
+
+def differences(expected: Shapes, found: Shapes, *, tolerate_unknown: bool = False) -> list[str]:
+    """What is missing, unexpected or of another shape, as sentences; empty when all is well."""
+    missing = [name for name in expected if name not in found]
+    unexpected = [] if tolerate_unknown else [name for name in found if name not in expected]
+    wrong = [
+        f"{name} is {list(found[name])}, not {list(shape)}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
+    return [f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds if names]
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = list(names)
+    more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
+    return ", ".join(shown[:SHOWN]) + more
+
+
+def fill(module: Part, tensors: Mapping[str, mx.array], *, file: str) -> Part:
+    """Put tensors into a module, strictly, and read them one by one; raises WeightsMismatch naming `file`."""
+    found = {name: tuple(array.shape) for name, array in tensors.items()}
+    if wrong := differences(shapes_of(module), found):
+        raise WeightsMismatch("; ".join(f"{file}: {fault}" for fault in wrong), where=Where(file=file))
+    for array in tensors.values():
+        evaluate(array)  # one at a time: a device watchdog ends a command that reads gigabytes
+    module.load_weights(list(tensors.items()))
+    return module
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A checked snapshot; each method reads one part, anew each time."""
+
+    folder: Path
+    dit_config: DiTConfig
+    vae_config: VAEConfig
+    umt5_config: UMT5Config
+    clip_config: CLIPConfig
+    tokenizer: PromptTokenizer
+
+    def dit(self) -> DiT:
+        """The transformer, in its stored types."""
+        return fill(DiT(self.dit_config), self._read(DIT), file=DIT)
+
+    def vae_encoder(self) -> VAEEncoder:
+        """The reading half of the autoencoder."""
+        names = {name: array for name, array in self._read(VAE).items() if name.startswith(ENCODER_NAMES)}
+        return fill(VAEEncoder(self.vae_config), _widened(names), file=VAE)
+
+    def vae_decoder(self) -> VAEDecoder:
+        """The making half of the autoencoder."""
+        names = {name: array for name, array in self._read(VAE).items() if not name.startswith(ENCODER_NAMES)}
+        return fill(VAEDecoder(self.vae_config), _widened(names), file=VAE)
+
+    def umt5(self) -> UMT5:
+        """The text encoder, in its stored types."""
+        return fill(UMT5(self.umt5_config), self._read(T5), file=T5)
+
+    def clip(self) -> CLIPVisual:
+        """The vision tower, without what is never run."""
+        tower = CLIPVisual(self.clip_config)
+        stored = self._read(CLIP)
+        return fill(tower, _widened({name: stored[name] for name in shapes_of(tower)}), file=CLIP)
+
+    def _read(self, file: str) -> dict[str, mx.array]:
+        path = self.folder / file
+        where = Where(file=str(path))
+        if not path.is_file():
+            raise WeightsMissing(f"{file} is no longer in the snapshot folder", where=where)
+        try:
+            return cast("dict[str, mx.array]", mx.load(str(path)))
+        except RuntimeError as error:
+            raise WeightsMismatch(f"{file} cannot be read: {error}", where=where) from error
+
+
+def _widened(tensors: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    return {name: array.astype(mx.float32) for name, array in tensors.items()}
+
+
+def open_snapshot(folder: Path) -> Snapshot:
+    """Check a snapshot folder without reading its tensors.
+
+    Raises WeightsMissing naming every file that is not there, and WeightsMismatch with everything wrong in those that
+    are: malformed or unsupported config.json, broken files, and names, shapes and types that do not fit.
+    """
+    absent = [name for name in FILES if not (folder / name).is_file()]
+    if absent:
+        place = "the folder does not exist" if not folder.is_dir() else f"it lacks {', '.join(absent)}"
+        raise WeightsMissing(f"{folder} is not a snapshot: {place}", where=Where(file=str(folder)))
+    audit = _Audit(folder)
+    document = audit.config()
+    clip, umt5, vae = audit.clip(document), audit.umt5(), audit.vae()
+    dit = audit.dit(document)
+    tokenizer = audit.tokenizer(dit, umt5)
+    if dit and umt5 and dit.text_dim != umt5.dim:
+        audit.faults.append(f"{DIT} reads text of width {dit.text_dim}, {T5} writes {umt5.dim}")
+    if dit and clip and dit.clip_dim != clip.dim:
+        audit.faults.append(f"{DIT} reads image features of width {dit.clip_dim}, {CLIP} writes {clip.dim}")
+    if audit.faults or not (dit and vae and umt5 and clip and tokenizer):
+        raise WeightsMismatch("; ".join(audit.faults), where=Where(file=str(folder)))
+    return Snapshot(folder, dit, vae, umt5, clip, tokenizer)
+
+
+class _Tensor(Protocol):
+    def get_shape(self) -> list[int]: ...
+    def get_dtype(self) -> str: ...
+
+
+class _Header(Protocol):
+    """What is used of a safetensors reader, which has no types of its own."""
+
+    def keys(self) -> list[str]: ...
+    def get_slice(self, name: str) -> _Tensor: ...
+
+
+class _Audit:
+    """One reading of a snapshot folder, gathering faults. A part whose sizes cannot be read answers None."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.faults: list[str] = []
+
+    def config(self) -> dict[str, object]:
+        path = self.folder / CONFIG
+        try:
+            document: object = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise storage_error(error, path) from error
+        except ValueError as error:
+            self.faults.append(f"{CONFIG} is not JSON: {error}")
+            return {}
+        if not isinstance(document, dict):
+            self.faults.append(f"{CONFIG} is not a JSON object")
+            return {}
+        fields = cast("dict[str, object]", document)
+        if fields.get("quantization") is not None:
+            self.faults.append(f"{CONFIG} has `quantization`: packed snapshots are not read yet; use the bf16 snapshot")
+        if fields.get("model_type", "i2v") != "i2v":
+            self.faults.append(f"{CONFIG} has model_type {fields['model_type']!r}, not 'i2v'")
+        return fields
+
+    def number(self, document: Mapping[str, object], field: str, default: int) -> int:
+        value = document.get(field, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            self.faults.append(f"{CONFIG}: {field} is {value!r}, not a positive whole number")
+            return default
+        return value
+
+    def header(self, file: str) -> Shapes:
+        """Names and shapes of a tensor file; its types and its completeness are checked on the way."""
+        shapes: Shapes = {}
+        foreign: list[str] = []
+        try:
+            with safe_open(self.folder / file, framework="np") as opened:  # pyright: ignore[reportUnknownVariableType]
+                tensors = cast("_Header", opened)
+                for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                    view = tensors.get_slice(name)
+                    shapes[name] = tuple(view.get_shape())
+                    if view.get_dtype() not in FLOATS:
+                        foreign.append(f"{name} ({view.get_dtype()})")
+        except SafetensorError as error:
+            self.faults.append(f"{file} is cut short or not a safetensors file: {error}")
+            return {}
+        except OSError as error:
+            raise storage_error(error, self.folder / file) from error
+        if foreign:
+            self.faults.append(f"{file}: {len(foreign)} not of a float type: {_listed(foreign)}")
+        return shapes
+
+    def compare(self, file: str, expected: Shapes, found: Shapes, *, tolerate_unknown: bool = False) -> None:
+        faults = differences(expected, found, tolerate_unknown=tolerate_unknown)
+        self.faults += [f"{file}: {fault}" for fault in faults]
+
+    def sized(self, file: str, found: Shapes, ranks: Mapping[str, int]) -> bool:
+        """Whether the tensors that tell a part's sizes are there with the right number of axes."""
+        unclear = [name for name, rank in ranks.items() if len(found.get(name, ())) != rank]
+        if unclear and found:
+            self.faults.append(f"{file}: the sizes of the network cannot be read, for want of {_listed(unclear)}")
+        return not unclear
+
+    def dit(self, document: Mapping[str, object]) -> DiTConfig | None:
+        found = self.header(DIT)
+        sizes = {"text_embedding.0.weight": 2, "img_emb.proj.0.weight": 1}
+        default = DiTConfig()
+        names = ("dim", "ffn_dim", "num_layers", "num_heads", "in_dim", "mask_dim", "out_dim", "freq_dim", "text_len")
+        fields = {name: self.number(document, name, cast(int, getattr(default, name))) for name in names}
+        eps = document.get("eps", default.eps)
+        if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 < eps < 1:
+            self.faults.append(f"{CONFIG}: eps is {eps!r}, not a small positive number")
+            eps = default.eps
+        if not self.sized(DIT, found, sizes):
+            return None
+        config = DiTConfig(
+            **fields, eps=eps, text_dim=found["text_embedding.0.weight"][1], clip_dim=found["img_emb.proj.0.weight"][0]
+        )
+        wrong = _impossible(config)
+        layers = _layers(found, "blocks")
+        if layers != config.num_layers:
+            wrong.append(f"num_layers is {config.num_layers}, but {DIT} holds {layers}")
+        if wrong:
+            self.faults += [f"{CONFIG}: {fault}" for fault in wrong]
+            return None
+        self.compare(DIT, shapes_of(DiT(config)), found)
+        return config
+
+    def vae(self) -> VAEConfig | None:
+        found = self.header(VAE)
+        if not self.sized(VAE, found, {"encoder.conv1.weight": 5}):
+            return None
+        config = VAEConfig(dim=found["encoder.conv1.weight"][0])
+        self.compare(VAE, shapes_of(VAEEncoder(config)) | shapes_of(VAEDecoder(config)), found)
+        return config
+
+    def umt5(self) -> UMT5Config | None:
+        found = self.header(T5)
+        table, q, fc1 = (f"blocks.0.{name}.weight" for name in ("pos_embedding.embedding", "attn.q", "ffn.fc1"))
+        if not self.sized(T5, found, {"token_embedding.weight": 2, table: 2, q: 2, fc1: 2}):
+            return None
+        vocab_size, dim = found["token_embedding.weight"]
+        config = UMT5Config(
+            vocab_size=vocab_size,
+            dim=dim,
+            dim_attn=found[q][0],
+            dim_ffn=found[fc1][0],
+            num_heads=found[table][1],
+            num_layers=_layers(found, "blocks"),
+            num_buckets=found[table][0],
+        )
+        if config.dim_attn % config.num_heads:
+            self.faults.append(
+                f"{T5}: attention of width {config.dim_attn} cannot be cut into {config.num_heads} heads"
+            )
+            return None
+        self.compare(T5, shapes_of(UMT5(config)), found)
+        return config
+
+    def clip(self, document: Mapping[str, object]) -> CLIPConfig | None:
+        found = self.header(CLIP)
+        patch, mlp = "patch_embedding.weight", "transformer.0.mlp.0.weight"
+        if not self.sized(CLIP, found, {patch: 4, mlp: 2, "head": 2}):
+            return None
+        config = CLIPConfig(
+            dim=found[patch][0],
+            mlp_dim=found[mlp][0],
+            num_heads=self.number(document, "clip_heads", CLIPConfig().num_heads),
+            num_layers=_layers(found, "transformer"),
+            out_dim=found["head"][1],
+        )
+        if config.dim % config.num_heads:
+            self.faults.append(f"{CLIP}: width {config.dim} cannot be cut into {config.num_heads} heads (clip_heads)")
+            return None
+        self.compare(CLIP, clip_shapes(config), found, tolerate_unknown=True)
+        return config
+
+    def tokenizer(self, dit: DiTConfig | None, umt5: UMT5Config | None) -> PromptTokenizer | None:
+        try:
+            tokenizer = PromptTokenizer(self.folder / TOKENIZER, text_len=(dit or DiTConfig()).text_len)
+        except ValueError as error:
+            self.faults.append(f"{TOKENIZER}: {error}")
+            return None
+        if umt5 and tokenizer.vocab_size > umt5.vocab_size:
+            self.faults.append(f"{TOKENIZER} gives {tokenizer.vocab_size} ids, {T5} knows {umt5.vocab_size}")
+        return tokenizer
+
+
+def _impossible(config: DiTConfig) -> list[str]:
+    """What the pipeline could not work with."""
+    wrong: list[str] = []
+    if config.dim % config.num_heads or config.head_dim % 2:
+        wrong.append(f"dim {config.dim} cannot be cut into {config.num_heads} heads of an even width")
+    latent = VAEConfig().z_dim
+    channels = (config.in_dim, config.mask_dim, config.out_dim)
+    if channels != (latent + 4, 28, latent):
+        wrong.append(f"in_dim, mask_dim and out_dim are {channels}, not {(latent + 4, 28, latent)}")
+    if config.freq_dim % 2:
+        wrong.append(f"freq_dim is {config.freq_dim}, which is odd")
+    return wrong
+
+
+def _layers(found: Iterable[str], prefix: str) -> int:
+    """How many numbered layers the names speak of."""
+    pattern = re.compile(rf"{prefix}\.(\d+)\.")
+    return len({match[1] for name in found if (match := pattern.match(name))})
+
+
+def clip_shapes(config: CLIPConfig) -> Shapes:
+    """Every tensor the tower's file must hold: those of the tower, and the last block, norm and head never loaded."""
+    dim, last = config.dim, f"transformer.{config.num_layers - 1}"
+    block = {f"{last}.{name}": shape for name, shape in shapes_of(CLIPBlock(config)).items()}
+    unused: Shapes = {"post_norm.weight": (dim,), "post_norm.bias": (dim,), "head": (dim, config.out_dim)}
+    return shapes_of(CLIPVisual(config)) | block | unused
+
+
+def weights_digest(folder: Path) -> str:
+    """sha256 over the names, sizes and bytes of all snapshot files, in a fixed order; reads all of them."""
+    digest = hashlib.sha256()
+    for name in FILES:
+        path = folder / name
+        try:
+            digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except FileNotFoundError as error:
+            where = Where(file=str(folder))
+            raise WeightsMissing(f"{folder} is not a snapshot: it lacks {name}", where=where) from error
+        except OSError as error:
+            raise storage_error(error, path) from error
+    return digest.hexdigest()
