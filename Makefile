@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 
 demo: setup
 	$(BIN)/python examples/two_characters/make_media.py
-	[ -e examples/two_characters/weights ] || $(BIN)/scail2-farm weights tiny examples/two_characters/weights --seed 7
+	[ -e examples/two_characters/weights/config.json ] || $(BIN)/scail2-farm weights tiny examples/two_characters/weights --seed 7
 	$(BIN)/scail2-farm submit examples/two_characters/edit.otio --weights examples/two_characters/weights
 
 test: setup
@@ -19,7 +19,7 @@ test: setup
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 schemas: setup

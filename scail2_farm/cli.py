@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from scail2_farm import __version__
-from scail2_farm.errors import FarmError, exit_code, storage_error
+from scail2_farm.errors import FarmError, SettingsInvalid, exit_code, storage_error
 
 if TYPE_CHECKING:
     from scail2_farm.job import Event, Outcome
@@ -100,27 +100,30 @@ def submit(
 
     Stopped or killed, the same command goes on at the first unfinished segment.
     """
-    from scail2_farm.job import run
     from scail2_farm.plan import check_weights
     from scail2_farm.settings import load_settings
 
     if keep not in (None, "raw"):
         raise typer.BadParameter("--keep takes `raw`")
-    faults: list[FarmError] = []
+    planned = _planned(edit, manifest, timeline, casting_required=True)
+    faults = list(planned.faults)
     folder: Path | None = None
     try:
         folder = check_weights(load_settings(weights=weights).weights)
     except FarmError as fault:
         faults.append(fault)
-    planned = _planned(edit, manifest, timeline, casting_required=True)
-    faults = [*planned.faults, *faults]
-    if faults or folder is None:
+    job = None
+    try:
+        from scail2_farm import job  # opens the array backend, which a machine may lack
+    except FarmError as fault:
+        faults.append(fault)
+    if faults or folder is None or job is None:
         if as_json:
             _print_json({"plan": planned.as_json(), "faults": [fault.as_json() for fault in faults]})
         _tell(faults)
         raise typer.Exit(exit_code(faults))
     try:
-        outcome = _watched(run(planned, weights=folder, raw=keep == "raw"))
+        outcome = _watched(job.run(planned, weights=folder, raw=keep == "raw"))
     except KeyboardInterrupt:
         _err().print("scail2-farm: stopped; finished segments are kept, submit again to go on", markup=False)
         raise typer.Exit(130) from None
@@ -202,7 +205,12 @@ def weights_tiny(
     """Write a small snapshot of random weights in the published layout, to try the farm without the real ones."""
     from scail2_farm.engine import write_tiny_snapshot
 
-    write_tiny_snapshot(folder, seed=seed)
+    try:
+        write_tiny_snapshot(folder, seed=seed)
+    except FileExistsError as error:
+        raise SettingsInvalid(str(error), fix="name a folder that does not exist yet") from None
+    except OSError as error:
+        raise storage_error(error, folder) from error
     size = sum(path.stat().st_size for path in folder.iterdir())
     _out().print(
         f"wrote {folder} ({size / 1e6:.1f} MB): random weights, they make coloured noise, not people", markup=False
