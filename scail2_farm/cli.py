@@ -55,11 +55,11 @@ def main() -> None:
 
 
 def _out() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def _err() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def _tell(faults: Iterable[FarmError]) -> None:
@@ -90,7 +90,7 @@ def submit(
     edit: EditArgument,
     manifest: ManifestOption = None,
     timeline: TimelineOption = None,
-    weights: Annotated[Path | None, typer.Option(help="the snapshot folder of the model", show_default=False)] = None,
+    weights: Annotated[str | None, typer.Option(help="a snapshot folder, or `miniature`", show_default=False)] = None,
     keep: Annotated[
         str | None, typer.Option(help="`raw` delivers the model's own frames too", show_default=False)
     ] = None,
@@ -122,11 +122,18 @@ def submit(
             _print_json({"plan": planned.as_json(), "faults": [fault.as_json() for fault in faults]})
         _tell(faults)
         raise typer.Exit(exit_code(faults))
+    for shot in planned.shots:
+        for warning in shot.warnings:
+            _err().print(f"scail2-farm: warning: {shot.id}: {warning}", markup=False)
     try:
         outcome = _watched(job.run(planned, weights=folder, raw=keep == "raw"))
     except KeyboardInterrupt:
         _err().print("scail2-farm: stopped; finished segments are kept, submit again to go on", markup=False)
         raise typer.Exit(130) from None
+    except FarmError as fault:
+        if as_json:
+            _print_json({"plan": planned.as_json(), "faults": [fault.as_json()]})
+        raise
     if as_json:
         _print_json(outcome.as_json())
     else:
@@ -208,7 +215,9 @@ def weights_tiny(
     try:
         write_tiny_snapshot(folder, seed=seed)
     except FileExistsError as error:
-        raise SettingsInvalid(str(error), fix="name a folder that does not exist yet") from None
+        raise SettingsInvalid(
+            str(error), why="a snapshot is never overwritten", fix="name a folder that does not exist yet"
+        ) from None
     except OSError as error:
         raise storage_error(error, folder) from error
     size = sum(path.stat().st_size for path in folder.iterdir())
@@ -236,8 +245,10 @@ def _drained(steps: Generator[Probing, None, R]) -> R:
 
 
 def _planned(edit: Path, manifest: Path | None, timeline: str | None, *, casting_required: bool) -> Plan:
-    from scail2_farm.plan import plan
+    from scail2_farm.plan import is_manifest, plan
 
+    if manifest is not None and is_manifest(edit):
+        raise typer.BadParameter(f"{edit.name} is a manifest itself; --manifest goes with an edit")
     return _drained(plan(edit, manifest=manifest, timeline=timeline, casting_required=casting_required))
 
 

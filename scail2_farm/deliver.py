@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from scail2_farm.digests import sha256_of
 from scail2_farm.documents import FileDigest, Report, Span, Take, document_text, read_document, write_text
-from scail2_farm.errors import DiskFull, FrameTruncated, Where, storage_error
-from scail2_farm.frames import FrameRange, timecode
+from scail2_farm.errors import DiskFull, FrameTruncated, SubmissionInvalid, Where, storage_error
+from scail2_farm.frames import FramePattern, FrameRange, timecode
 from scail2_farm.media import exr, mattes, movies, plates
 from scail2_farm.plan import Sealed, mode_of
-from scail2_farm.render import KINDS, color_of, plate_source, read_mattes, versions
+from scail2_farm.render import KINDS, color_of, forget, plate_source, read_mattes, versions
 from scail2_farm.review.sheets import SheetRow, write_sheet
 
 FIRST_OF_A_MOVIE = 1001
@@ -43,15 +43,19 @@ class Wishes:
 def delivered(sealed: Sealed, *, folder: Path, wishes: Wishes) -> tuple[Take, Path] | None:
     """The take of this shot that is already on disk, and its folder; None when it must be made.
 
-    A take without raw frames or a movie does not answer a wish for them.
+    A take without raw frames or a movie does not answer a wish for them; one whose record is damaged, or that has
+    lost a file, is not on disk. Raises StorageError.
     """
     for version in reversed(_versions(folder, sealed.shot.id)):
         path = _version_folder(folder, sealed.shot.id, version)
         if not (path / TAKE).is_file():
             continue
-        take = read_document(path / TAKE, Take)
+        try:
+            take = read_document(path / TAKE, Take)
+        except SubmissionInvalid:
+            continue
         lacks = (wishes.raw and take.raw is None) or (wishes.movie and take.movie is None)
-        if take.key == sealed.key and not lacks:
+        if take.key == sealed.key and not lacks and all((path / file.path).is_file() for file in take.files):
             return take, path
     return None
 
@@ -84,21 +88,22 @@ def deliver(sealed: Sealed, reports: Sequence[Report], *, folder: Path, wishes: 
 
 
 def room_needed(shots: Sequence[Sealed]) -> int:
-    """The bytes the shots will take while they are rendered and delivered, each frame twice for a while."""
+    """The most bytes the shots will take while they are rendered and delivered, each frame twice for a while.
+
+    Counted uncompressed: what a lossy plate becomes in ZIP is many times its own size. Raises FarmError for a plate
+    that can no longer be read.
+    """
     total = 0
     for sealed in shots:
         shot, source = sealed.shot, plate_source(sealed.segments[0])
         pixels, canvas = shot.plate.width * shot.plate.height, shot.canvas.width * shot.canvas.height
-        if isinstance(source, Path):
-            native = shot.frames.count * pixels * 12
-        else:
-            native = sum(source.path(n).stat().st_size for n in shot.frames.numbers)
+        native = shot.frames.count * (plates.frame_bytes(source, shot.frames) or pixels * 12)
         total += 2 * (native + shot.frames.count * (pixels + canvas * 12))
     return total
 
 
 def check_room(shots: Sequence[Sealed], *, folders: Sequence[Path]) -> None:
-    """Raises DiskFull when a folder's disk cannot hold what the shots will take."""
+    """Raises DiskFull when a folder's disk cannot hold what the shots will take, and as room_needed does."""
     needed = room_needed(shots)
     for folder in folders:
         free = shutil.disk_usage(folder).free
@@ -148,15 +153,27 @@ def _place_frames(
             if kind not in kinds:
                 continue
             frame = int(Path(number).stem) + shift
-            inner = f"{name}.{frame:04d}.exr" if kind == "frames" else f"{kind}/{name}_{kind}.{frame:04d}.exr"
+            inner = _inner_name(name, frame, kind)
             _copy(Path(segment.folder) / file.path, part / inner)
             if sha256_of(part / inner) != file.sha256:
-                raise FrameTruncated(f"{file.path} changed after it was rendered", where=Where(file=segment.folder))
+                forget(Path(segment.folder))
+                raise FrameTruncated(
+                    f"{file.path} changed after it was rendered",
+                    fix="submit again; the segment is rendered again",
+                    where=Where(file=segment.folder),
+                )
             placed.append(FileDigest(path=inner, sha256=file.sha256))
     wanted = shot.frames.count * len(kinds)
     if len(placed) != wanted:
         raise FrameTruncated(f"{len(placed)} files were rendered, {wanted} are needed", where=Where(shot=shot.id))
     return placed
+
+
+def _inner_name(name: str, number: int, kind: str) -> str:
+    """The name of one file in its version."""
+    if kind == "frames":
+        return FramePattern(Path(), f"{name}.", 4, ".exr").name(number)
+    return f"{kind}/{FramePattern(Path(), f'{name}_{kind}.', 4, '.exr').name(number)}"
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -216,9 +233,8 @@ def _take(
 
 def frame_path(folder: Path, take: Take, frame: int, kind: str = "frames") -> Path:
     """The delivered file of one plate frame of a take."""
-    stem = take.pattern.removesuffix(".####.exr")
     number = frame - take.frames.first + take.first_file
-    return folder / (f"{stem}.{number:04d}.exr" if kind == "frames" else f"{kind}/{stem}_{kind}.{number:04d}.exr")
+    return folder / _inner_name(take.pattern.removesuffix(".####.exr"), number, kind)
 
 
 def _write_movie(sealed: Sealed, part: Path, name: str) -> str:
@@ -229,7 +245,7 @@ def _write_movie(sealed: Sealed, part: Path, name: str) -> str:
 
     def pictures() -> Iterator[NDArray[np.float32]]:
         for index in range(shot.frames.count):
-            yield color.to_display(exr.read_rgb(part / f"{name}.{first + index:04d}.exr"))
+            yield color.to_display(exr.read_rgb(part / _inner_name(name, first + index, "frames")))
 
     start = shot.plate.timecode_start
     code = None

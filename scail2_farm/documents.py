@@ -21,7 +21,16 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from scail2_farm.errors import FarmError, SubmissionInvalid, Where, storage_error
 from scail2_farm.frames import exact_rate
@@ -36,10 +45,16 @@ Preset = Literal["preview", "lightning", "fast", "quality", "paper"]
 def _read_size(value: object) -> object:
     if isinstance(value, str):
         sides = value.lower().split("x")
-        if len(sides) != 2 or not all(side.strip().isdigit() for side in sides):
+        if len(sides) != 2 or not all(side.strip().isdecimal() for side in sides):
             raise ValueError("a size is written WIDTHxHEIGHT, for example 832x480")
         return int(sides[0]), int(sides[1])
     return value
+
+
+def _refuse_null(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("a text cannot hold a null character")
+    return text
 
 
 def _read_rate(value: object) -> object:
@@ -59,7 +74,7 @@ Rate = Annotated[
     PlainSerializer(lambda rate: str(rate), return_type=str),
     Field(description="frames a second: 24, 23.976 or 24000/1001"),
 ]
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(_refuse_null)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
@@ -455,6 +470,7 @@ def json_schemas() -> dict[str, str]:
 
 DocumentT = TypeVar("DocumentT", bound=Document)
 Place = tuple[str | int, ...]
+MOST_NODES = 100_000  # of a document; aliases within aliases make more of a few lines than memory holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,7 +502,13 @@ class _Duplicate(Exception):
         self.key, self.line = key, line
 
 
+class _Endless(Exception):
+    pass
+
+
 def _plain(node: yaml.Node, place: Place, lines: dict[Place, int]) -> object:
+    if len(lines) > MOST_NODES:
+        raise _Endless
     lines[place] = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, object] = {}
@@ -523,6 +545,8 @@ def load_document(path: Path, model: type[DocumentT]) -> tuple[Loaded[DocumentT]
         return None, [SubmissionInvalid(f"{path.name} is not there", where=Where(file=str(path)))]
     except UnicodeDecodeError as error:
         return None, [SubmissionInvalid(f"{path.name} is not UTF-8 text: {error.reason}", where=Where(file=str(path)))]
+    except IsADirectoryError:
+        return None, [SubmissionInvalid(f"{path.name} is a folder", where=Where(file=str(path)))]
     except OSError as error:
         return None, [storage_error(error, path)]
     lines: dict[Place, int] = {}
@@ -534,6 +558,9 @@ def load_document(path: Path, model: type[DocumentT]) -> tuple[Loaded[DocumentT]
     except _Duplicate as twice:
         what = f"the key `{twice.key}` is given twice"
         return None, [SubmissionInvalid(what, where=Where(file=str(path), line=twice.line), fix="keep one of the two")]
+    except (RecursionError, _Endless):
+        what = f"{path.name} is nested without end, or holds more than {MOST_NODES} values"
+        return None, [SubmissionInvalid(what, fix="write its aliases (`*name`) out", where=Where(file=str(path)))]
     except json.JSONDecodeError as error:
         where = Where(file=str(path), line=error.lineno)
         return None, [SubmissionInvalid(f"{path.name} cannot be read: {error.msg}", where=where)]
@@ -567,11 +594,23 @@ def _without(found: object, unknown: Iterable[Place]) -> object:
     return copied
 
 
+_KINDS: Mapping[str, str] = {
+    "model_type": "this must be a mapping of keys to values",
+    "dict_type": "this must be a mapping of keys to values",
+    "tuple_type": "this must be a list",
+    "string_type": "this must be a text",
+    "too_short": "this must not be empty",
+}
+"""What pydantic says of Python types, in the words of the file."""
+
+
 def _faults(error: ValidationError, path: Path, model: type[Document], lines: Mapping[Place, int]) -> list[FarmError]:
     faults: dict[tuple[int | None, str], FarmError] = {}
     for item in error.errors(include_url=False):
         if item["type"] == "literal_error" and isinstance(item["input"], list):
             continue  # a list that is one branch of a union; the faults inside it are told by the other branch
+        if item["type"] == "too_short" and item["input"]:
+            continue  # it is not empty: its entries have faults, which are told
         # pydantic adds the names of union members and tags to `loc`; only steps that exist in the file are kept
         place: Place = ()
         missing: str | None = None
@@ -582,7 +621,7 @@ def _faults(error: ValidationError, path: Path, model: type[Document], lines: Ma
                 missing = str(step)
         line = _line_of(lines, place) or 1
         field = ".".join(str(step) for step in place) or None
-        message = str(item["msg"]).removeprefix("Value error, ")
+        message = _KINDS.get(item["type"], str(item["msg"]).removeprefix("Value error, "))
         fix: str | None = None
         if item["type"] == "extra_forbidden":
             key = str(item["loc"][-1])
@@ -633,10 +672,11 @@ def read_document(path: Path, model: type[DocumentT]) -> DocumentT:
 
     Raises SubmissionInvalid when it is absent, not JSON or not of this schema.
     """
+    why, fix = "a document of the farm is read whole or not at all", "submit the edit again: the farm writes it anew"
     try:
         return model.model_validate_json(path.read_bytes(), by_alias=True, by_name=False)
     except FileNotFoundError:
-        raise SubmissionInvalid(f"{path.name} is not there", where=Where(file=str(path))) from None
+        raise SubmissionInvalid(f"{path.name} is not there", why=why, fix=fix, where=Where(file=str(path))) from None
     except OSError as error:
         raise storage_error(error, path) from error
     except ValidationError as error:
@@ -644,7 +684,7 @@ def read_document(path: Path, model: type[DocumentT]) -> DocumentT:
         place = ".".join(str(step) for step in first["loc"])
         name = model.model_fields["schema_"].default
         what = f"{path.name} is not a {name} document: {first['msg']} {f'at {place}' if place else ''}".rstrip()
-        raise SubmissionInvalid(what, where=Where(file=str(path))) from None
+        raise SubmissionInvalid(what, why=why, fix=fix, where=Where(file=str(path))) from None
 
 
 def document_text(document: Document) -> str:

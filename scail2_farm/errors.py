@@ -187,9 +187,11 @@ class DiskFull(StorageError):
 
 
 class ShareUnavailable(StorageError):
-    """A file that was there at planning can no longer be reached."""
+    """A file or folder on a disk or share cannot be reached, read or written."""
 
-    fix_by_default = "reconnect the share and submit again; finished segments are kept"
+    fix_by_default = (
+        "reconnect the share, or correct the path or its permissions, and submit again; finished segments are kept"
+    )
 
 
 class FrameTruncated(StorageError):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from scail2_farm.errors import storage_error
+
 SNAP = 0.006  # how far a written rate may lie from an exact one (editorial.md §2.6)
 
 
@@ -93,7 +95,7 @@ def timecode(frame: int, rate: Fraction, *, drop: bool = False) -> str:
 
     Raises ValueError when drop-frame is asked for a rate other than 29.97 or 59.94.
     """
-    fps = round(rate)
+    fps = max(1, round(rate))
     if drop:
         dropped = 2 * fps // 30
         if rate.denominator != 1001 or fps % 30:
@@ -145,9 +147,10 @@ class FramePattern:
         A relative path is taken beside `folder` when it is given.
         """
         path = Path(text) if folder is None else folder / text
-        match = re.search(r"#+|%0?(\d*)d|\[(-?\d+)-(-?\d+)\]|<f(\d+)>", path.name)
-        if not match:
+        matches = list(re.finditer(r"#+|%0?(\d*)d|\[(-?\d+)-(-?\d+)\]|<f(\d+)>", path.name))
+        if not matches:
             return None
+        match = matches[-1]  # a shot's name before the number may hold a # or brackets of its own
         token = match[0]
         if token.startswith("#"):
             padding = len(token)
@@ -157,7 +160,7 @@ class FramePattern:
             padding = len(match[2].lstrip("-"))
         else:
             padding = int(match[4])
-        return cls(path.parent, path.name[: match.start()], padding, path.name[match.end() :])
+        return cls(path.parent, path.name[: match.start()], max(1, padding), path.name[match.end() :])
 
     def name(self, frame: int) -> str:
         """The file name of one frame; a minus sign stands before the padding."""
@@ -168,11 +171,15 @@ class FramePattern:
         return self.folder / self.name(frame)
 
     def on_disk(self) -> list[int]:
-        """The frame numbers that exist, in order; empty when the folder is absent."""
-        if not self.folder.is_dir():
-            return []
+        """The frame numbers that exist, in order; empty when the folder is absent.
+
+        Raises StorageError.
+        """
         number = re.compile(re.escape(self.prefix) + r"(-?\d+)" + re.escape(self.suffix))
-        names = (entry.name for entry in self.folder.iterdir())
+        try:
+            names = [entry.name for entry in self.folder.iterdir()] if self.folder.is_dir() else []
+        except OSError as error:
+            raise storage_error(error, self.folder) from error
         frames = ((name, int(match[1])) for name in names if (match := number.fullmatch(name)))
         return sorted(frame for name, frame in frames if name == self.name(frame))
 

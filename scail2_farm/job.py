@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scail2_farm import deliver, engine, render
 from scail2_farm.documents import Report, Take, write_text
 from scail2_farm.editorial.takes import TakeLink, link_takes, write_edit
-from scail2_farm.errors import FarmError, SettingsInvalid, SetupError, Where, storage_error
+from scail2_farm.errors import FarmError, SettingsInvalid, SetupError, ShareUnavailable, Where, storage_error
 from scail2_farm.plan import Plan, Probing, Sealed, seal
 
 
@@ -94,6 +95,14 @@ def run(plan: Plan, *, weights: Path, raw: bool) -> Generator[Event, None, Outco
     """
     outcome = Outcome(plan=plan)
     work = plan.deliver_to / ".work"
+    if plan.edit is not None and not os.access(plan.folder, os.W_OK):
+        what = f"{plan.folder} cannot be written to, and the returned cut belongs there"
+        raise ShareUnavailable(
+            what,
+            why="told before anything is rendered, not after",
+            fix="make it writable, or copy the edit and its manifest elsewhere",
+            where=Where(file=str(plan.folder)),
+        )
     with _alone(work):
         shots = yield from seal(plan.shots, weights=weights, work=work)
         wishes = deliver.Wishes(raw=raw, movie=plan.manifest is None or plan.manifest.document.deliver.movie != "none")
@@ -103,7 +112,10 @@ def run(plan: Plan, *, weights: Path, raw: bool) -> Generator[Event, None, Outco
         yield from _shots(shots, pace, weights, outcome, wishes)
         if not outcome.faults:
             _sweep(work)
-        outcome.returned = _return_cut(plan, outcome.done)
+        try:
+            outcome.returned = _return_cut(plan, outcome.done)
+        except FarmError as fault:  # the takes are safe, and are told of
+            outcome.faults.append(fault)
         write_text(plan.deliver_to / "report.json", json.dumps(outcome.as_json(), indent=2, ensure_ascii=False) + "\n")
     return outcome
 
@@ -133,17 +145,13 @@ def _shots(
         except SetupError:
             raise
         except FarmError as fault:
-            fault.where = fault.where if fault.where.shot else _in_shot(fault.where, sealed.shot.id)
+            fault.where = fault.where if fault.where.shot else replace(fault.where, shot=sealed.shot.id)
             outcome.faults.append(fault)
             yield ShotFailed(shot=sealed.shot.id, fault=fault)
             continue
         done = ShotDone(shot=sealed.shot.id, take=found[0], folder=found[1], again=again)
         outcome.done.append(done)
         yield done
-
-
-def _in_shot(where: Where, shot: str) -> Where:
-    return Where(file=where.file, line=where.line, field=where.field, shot=shot, clip=where.clip, frame=where.frame)
 
 
 def _segment(sealed: Sealed, index: int, loaded: engine.Engine, pace: _Pace) -> Generator[Event, None, Report]:
@@ -262,11 +270,16 @@ def _alone(work: Path) -> Generator[None]:
                 fix="wait for it to finish, or stop it",
                 where=Where(file=str(work)),
             ) from None
+        except OSError as error:  # some network file systems know no locks
+            raise storage_error(error, work) from error
         yield
 
 
 def _sweep(work: Path) -> None:
     """Remove the segments of a job whose takes are all delivered."""
-    for entry in work.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
+    try:
+        for entry in work.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+    except OSError as error:
+        raise storage_error(error, work) from error

@@ -48,7 +48,7 @@ from scail2_farm.errors import (
     Where,
     storage_error,
 )
-from scail2_farm.frames import FramePattern, FrameRange, describe_frames, timecode
+from scail2_farm.frames import FramePattern, FrameRange, timecode
 from scail2_farm.media import mattes, plates, stills
 from scail2_farm.media.canvas import Canvas
 from scail2_farm.media.color import decide
@@ -64,6 +64,9 @@ SNAPSHOT_FILES = (
     "clip.safetensors",
     "tokenizer.json",
 )
+
+BUILT_IN_WEIGHTS: Mapping[str, Path] = {"miniature": Path(__file__).parent / "engine" / "miniature"}
+"""Snapshots known by name."""
 
 PRESETS: Mapping[Preset, tuple[Solver, int, float, float]] = {
     # solver, steps, shift, guidance (engine.md §7.9; SCAIL-2 command line, its sampler paper and the community's turbo)
@@ -207,10 +210,16 @@ def plan(
     """Plan an edit, or a manifest that names one or lists explicit shots.
 
     Yields what is being probed; returns the Plan with every fault found. `casting_required` is False for `check`,
-    where an edit without a manifest is listed and no fault.
+    where an edit without a manifest is listed and no fault. Raises SubmissionInvalid for a path that is not UTF-8,
+    since no document could name it.
     """
     faults: list[FarmError] = []
     submission = submission.absolute()
+    try:
+        str(submission).encode("utf-8")
+    except UnicodeEncodeError:
+        what = f"the path {os.fsencode(submission)!r} is not UTF-8 text"
+        raise SubmissionInvalid(what, fix="rename the file or folder, and submit it again") from None
     manifest = submission if is_manifest(submission) else (manifest or find_manifest(submission))
     loaded: Loaded[ShotManifest] | None = None
     library: Loaded[CharacterLibrary] | None = None
@@ -240,9 +249,10 @@ def plan(
     if loaded is not None and library is not None:
         wanted = [casting for casting in castings if casting.state == "rendered"]
         probed: dict[str, plates.PlateProbe | FarmError] = {}
+        stills_read: dict[str, list[FarmError]] = {}
         for done, casting in enumerate(wanted):
             yield Probing(what=casting.shot, done=done, of=len(wanted))
-            shot = _Shot(casting, edit, loaded, library, probed)
+            shot = _Shot(casting, edit, loaded, library, probed, stills_read)
             planned = shot.plan()
             faults += shot.faults
             if planned is not None:
@@ -250,7 +260,9 @@ def plan(
     name = job_name(edit_path or submission)
     folder = (edit_path or submission).parent
     to = loaded.document.deliver.to if loaded is not None else None
-    deliver_to = (_root(loaded) / to if loaded is not None and to else folder) / f"{name}.scail2"
+    deliver_to = (
+        Path(os.path.normpath(_root(loaded) / to)) if loaded is not None and to else folder
+    ) / f"{name}.scail2"
     return Plan(
         name=name,
         folder=folder,
@@ -293,7 +305,7 @@ def _edit_path(submission: Path, loaded: Loaded[ShotManifest] | None) -> Path | 
     if not is_manifest(submission):
         return submission
     if loaded is not None and loaded.document.timeline:
-        return _root(loaded) / loaded.document.timeline
+        return Path(os.path.normpath(_root(loaded) / loaded.document.timeline))
     return None
 
 
@@ -331,7 +343,9 @@ class _Shot:
     manifest: Loaded[ShotManifest]
     library: Loaded[CharacterLibrary]
     probed: dict[str, plates.PlateProbe | FarmError]
+    stills: dict[str, list[FarmError]]
     faults: list[FarmError] = field(default_factory=list[FarmError])
+    warnings: list[str] = field(default_factory=list[str])
 
     def plan(self) -> Shot | None:
         """The shot, or None when a fault makes it unrenderable."""
@@ -346,6 +360,7 @@ class _Shot:
         try:
             cut = cut if cut is not None else self._used(probe)
             self._inside(cut, probe)
+            rate = self._rate(probe)
             color = decide(manifest_space=self._space(source), probe=probe)
         except FarmError as fault:
             self.faults.append(self._placed(fault))
@@ -356,10 +371,13 @@ class _Shot:
             tail=max(0, min(asked.tail, probe.frames.last - cut.last)),
         )
         frames = cut.grown(given.head, given.tail)
-        checked = plates.check_frames(source, frames, size=(probe.width, probe.height))
+        try:
+            checked = plates.check_frames(source, frames, size=(probe.width, probe.height))
+        except FarmError as fault:
+            checked = [fault]
         self.faults += [self._placed(fault) for fault in checked]
         performers = self._performers(probe, frames)
-        if self.faults:
+        if self.faults or len(performers) < len(self.casting.members):
             return None
         settings = self.casting.settings
         segmenting = settings.segment or Segmenting()
@@ -376,7 +394,7 @@ class _Shot:
                 width=probe.width,
                 height=probe.height,
                 pixel_aspect=probe.pixel_aspect,
-                rate=self._rate(probe),
+                rate=rate,
                 timecode_start=self._timecode(probe),
                 drop_frame=probe.drop_frame,
             ),
@@ -391,7 +409,7 @@ class _Shot:
             handles_asked=asked,
             handles_given=given,
             windows=windows(frames.count, length=segmenting.length, overlap=segmenting.overlap),
-            warnings=(*probe.warnings, *(self.casting.clip.notes if self.casting.clip else ())),
+            warnings=(*probe.warnings, *(self.casting.clip.notes if self.casting.clip else ()), *self.warnings),
         )
 
     def _placed(self, fault: FarmError) -> FarmError:
@@ -410,7 +428,7 @@ class _Shot:
             found = locate(override.media, folder=_root(self.manifest), path_map=path_map)
             source = found.pattern or found.path
             assert source is not None, "an address is a file or a sequence"
-            return source, FrameRange.from_last(*override.range) if override.range else None
+            return source, FrameRange.from_last(*override.range) if override.range else found.frames
         clip = self.casting.clip
         assert clip is not None, "a casting is a clip of the edit or an explicit shot"
         if clip.fault is not None:
@@ -448,10 +466,9 @@ class _Shot:
     def _inside(self, cut: FrameRange, probe: plates.PlateProbe) -> None:
         if cut.count and probe.frames.covers(cut):
             return
-        lost = [frame for frame in cut.numbers if frame not in probe.frames]
+        lost = cut.count - cut.intersection(probe.frames).count
         raise PlateMissing(
-            f"the cut uses frames {cut}, the plate has {probe.frames}: {len(lost)} missing ({describe_frames(lost)})",
-            where=Where(file=probe.source),
+            f"the cut uses frames {cut}, the plate has {probe.frames}: {lost} missing", where=Where(file=probe.source)
         )
 
     def _space(self, source: Path | FramePattern) -> str | None:
@@ -461,7 +478,12 @@ class _Shot:
         return next((s.space for s in spaces if any(fnmatchcase(name, s.media) for name in names)), None)
 
     def _rate(self, probe: plates.PlateProbe) -> Fraction:
-        """The plate's rate: the edit's word for its media, then the file's, then the manifest's."""
+        """The plate's rate: the edit's word for its media, then the file's, then the manifest's.
+
+        A drop-frame timecode exists at the file's own rate alone, whatever an edit rounds it to.
+        """
+        if probe.drop_frame and probe.rate is not None:
+            return probe.rate
         clip = self.casting.clip
         if clip is not None and clip.media is not None and clip.media.rate is not None:
             return clip.media.rate
@@ -486,7 +508,9 @@ class _Shot:
             reference = character.references[0]
             image = self.library.beside(reference.image)
             mask = self.library.beside(reference.mask) if reference.mask else None
-            self._check_reference(member.id, image, mask)
+            if member.id not in self.stills:
+                self.stills[member.id] = self._reference_faults(member.id, image, mask)
+            self.faults += self.stills[member.id]
             matte = self._matte(member, probe, frames)
             if matte is not None:
                 found.append(
@@ -503,31 +527,37 @@ class _Shot:
                 )
         return tuple(found)
 
-    def _check_reference(self, character: str, image: Path, mask: Path | None) -> None:
+    def _reference_faults(self, character: str, image: Path, mask: Path | None) -> list[FarmError]:
+        """What is wrong with a character's reference; both pictures are decoded, once a submission."""
         place = self.library.where("characters", character, "references", character=character)
-        for path in (image, mask):
-            if path is None:
-                continue
-            try:
-                stills.probe_still(path)
-            except FarmError as fault:
-                fault.where = replace(place, shot=None)
-                self.faults.append(fault)
-                return
-        if mask is not None and stills.probe_still(image) != stills.probe_still(mask):
+        try:
+            picture = stills.read_still(image).rgb
+            white = stills.read_mask(mask) if mask is not None else None
+        except FarmError as fault:
+            fault.where = place
+            return [fault]
+        if mask is None or white is None:
+            return []
+        if white.shape != picture.shape[:2]:
             what = f"{image.name} and its mask {mask.name} differ in size"
-            self.faults.append(SubmissionInvalid(what, fix="export both at one size", where=place))
+            return [SubmissionInvalid(what, fix="export both at one size", where=place)]
+        if not (white >= mattes.THRESHOLD).any():
+            what = f"the mask {mask.name} has no white in it: nothing of {image.name} is the character"
+            return [SubmissionInvalid(what, fix="export the mask with the character in white", where=place)]
+        return []
 
     def _matte(self, member: Member, probe: plates.PlateProbe, frames: FrameRange) -> tuple[FramePattern, int] | None:
         """The matte sequence of a member and its offset, checked frame for frame; None after a fault."""
         written = member.matte
         root = _root(self.manifest) if member.matte_from_manifest else self.library.path.parent
         where = Where(shot=self.casting.shot, character=member.id)
-        if written is None or written.sequence is None:
+        if written is None:
             what = "no matte is given"
             fix = "add `matte: {sequence: ...}` to the cast rule or to the character"
             self.faults.append(MatteMismatch(what, fix=fix, where=where))
             return None
+        if written.sequence is None:
+            return None  # the casting has refused it by name
         clip = self.casting.clip
         shot = slug(clip.name) if clip is not None else self.casting.shot
         text = written.sequence.replace("{shot}", shot).replace("{character}", member.id)
@@ -540,11 +570,13 @@ class _Shot:
         offset = 0
         try:
             offset = _matte_offset(pattern, probe)
-        except MatteMismatch as fault:
-            faults.append(fault)
-        else:
             wanted = FrameRange(frames.first + offset, frames.count)
             faults += mattes.check_matte(pattern, wanted, size=(probe.width, probe.height))
+            if not faults and not mattes.anyone(pattern, wanted):
+                what = f"the matte of {member.id} is black in all {wanted.count} frames: nothing is replaced by it"
+                self.warnings.append(f"{what} ({pattern.name_with_hashes}; the alpha of a matte is not read)")
+        except FarmError as fault:
+            faults.append(fault)
         for fault in faults:
             fault.where = replace(fault.where, shot=self.casting.shot, character=member.id)
         self.faults += faults
@@ -641,18 +673,20 @@ def mode_of(settings: Settled) -> Mode:
 # --------------------------------------------------------------------------- sealing: known by content
 
 
-def check_weights(folder: Path | None) -> Path:
-    """The snapshot folder, complete as far as names go.
+def check_weights(named: str | None) -> Path:
+    """The snapshot folder behind a name or a path, complete as far as files go.
 
+    `miniature` is the small trained snapshot that comes with the package; a folder of that name is `./miniature`.
     Raises WeightsMissing.
     """
-    if folder is None:
+    if named is None:
         raise WeightsMissing("no weights are named")
+    folder = BUILT_IN_WEIGHTS.get(named, Path(named)).absolute()
     missing = [name for name in SNAPSHOT_FILES if not (folder / name).is_file()]
     if missing:
         what = f"{', '.join(missing)} not found" if folder.is_dir() else "the weights folder is not there"
         raise WeightsMissing(what, where=Where(file=str(folder)))
-    return folder.absolute()
+    return folder
 
 
 def seal(shots: Sequence[Shot], *, weights: Path, work: Path) -> Generator[Probing, None, tuple[Sealed, ...]]:
@@ -682,7 +716,8 @@ def _seal_shot(shot: Shot, snapshot: FileDigest, digests: Digests, work: Path) -
         found = inputs.setdefault(str(path), digests.of(Path(path)))
         return found.sha256
 
-    plate = FramePattern.parse(shot.plate.path) if shot.plate.kind == "exr" else None
+    single = shot.plate.kind == "movie" or Path(shot.plate.path).is_file()  # whatever its name looks like
+    plate = None if single else FramePattern.parse(shot.plate.path)
     performers: list[dict[str, object]] = []
     matte_digests: list[list[str]] = []
     for performer in shot.performers:

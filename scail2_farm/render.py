@@ -25,6 +25,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from fractions import Fraction
+from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
@@ -53,7 +54,7 @@ from scail2_farm.engine import (
     paint,
     reference_background,
 )
-from scail2_farm.errors import FarmError, FrameTruncated, Where, storage_error
+from scail2_farm.errors import FarmError, FrameTruncated, SubmissionInvalid, Where, storage_error
 from scail2_farm.frames import FramePattern, FrameRange, timecode
 from scail2_farm.media import exr, mattes, plates, stills
 from scail2_farm.media.canvas import Canvas, compose_references
@@ -68,19 +69,35 @@ R = TypeVar("R")
 REPORT = "report.json"
 HISTORY = "history.npy"
 KINDS = ("frames", "comp_matte", "raw")
+MOST_FPS_OF_A_TIMECODE = 60  # SMPTE ST 12-1 counts pairs of at most 30; beyond, an EXR cannot say it
 MODEL_SPACE = "srgb_rec709_display"
 """What a raw frame's header says of its colour (the colour interop id of what the model makes)."""
 
 
 def finished(segment: Segment) -> Report | None:
-    """The report of a segment that is already rendered, every file of it there with its size; else None."""
+    """The report of a segment that is already rendered, every file of it there; else None.
+
+    A damaged report is none: the segment is rendered again. Raises StorageError.
+    """
     folder = Path(segment.folder)
     if not (folder / REPORT).is_file():
         return None
-    report = read_document(folder / REPORT, Report)
+    try:
+        report = read_document(folder / REPORT, Report)
+    except SubmissionInvalid:
+        return None
     if report.key != segment.key or not all((folder / file.path).is_file() for file in report.frames):
         return None
     return report
+
+
+def forget(folder: Path) -> None:
+    """Make the segment of this folder an unfinished one, to be rendered again: its files are not what its report says.
+
+    Raises StorageError.
+    """
+    with _writing(folder):
+        (folder / REPORT).unlink(missing_ok=True)
 
 
 def render(segment: Segment, *, engine: Engine) -> Generator[Step, None, Report]:
@@ -174,8 +191,9 @@ def segment_inputs(segment: Segment) -> SegmentInputs:
 
 def plate_source(segment: Segment) -> Path | FramePattern:
     """The plate's file or sequence."""
-    pattern = FramePattern.parse(segment.plate.path) if segment.plate.kind == "exr" else None
-    return pattern or Path(segment.plate.path)
+    path = Path(segment.plate.path)
+    pattern = FramePattern.parse(segment.plate.path) if segment.plate.kind == "exr" and not path.is_file() else None
+    return pattern or path
 
 
 def canvas_of(segment: Segment) -> Canvas:
@@ -240,15 +258,26 @@ def _reference(segment: Segment, canvas: Canvas) -> tuple[Floats, Labels]:
 def _history(segment: Segment) -> Floats | None:
     if segment.history is None:
         return None
-    path = Path(segment.history) / HISTORY
+    folder = Path(segment.history)
+    path = folder / HISTORY
     try:
-        frames: Floats = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        what = f"the history of the segment before cannot be read: {error}"
-        raise FrameTruncated(
-            what, fix="submit again; the segment before is rendered again", where=Where(file=str(path))
-        ) from error
+        report = read_document(folder / REPORT, Report)
+        content = path.read_bytes()
+    except (OSError, SubmissionInvalid) as error:
+        raise _no_history(path, "cannot be read") from error
+    if sha256(content).hexdigest() not in {file.sha256 for file in report.frames if file.path == HISTORY}:
+        forget(folder)
+        raise _no_history(path, "changed after it was rendered")
+    frames: Floats = np.load(io.BytesIO(content), allow_pickle=False)
     return frames
+
+
+def _no_history(path: Path, what: str) -> FrameTruncated:
+    return FrameTruncated(
+        f"the history of the segment before {what}",
+        fix="submit again; the segment before is rendered again",
+        where=Where(file=str(path)),
+    )
 
 
 # --------------------------------------------------------------------------- back to the plate
@@ -302,7 +331,7 @@ def _attributes(segment: Segment, frame: int) -> dict[str, object]:
         "scail2_farm:mode": segment.mode,
         "scail2_farm:seed": str(segment.seed),
     }
-    if segment.plate.timecode_start is not None:
+    if segment.plate.timecode_start is not None and segment.plate.rate <= MOST_FPS_OF_A_TIMECODE:
         count = segment.plate.timecode_start + frame - segment.plate.frames.first
         found["timeCode"] = timecode(count, segment.plate.rate, drop=segment.plate.drop_frame)
     return found

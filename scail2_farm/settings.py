@@ -23,8 +23,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    weights: Path | None = None
-    """The snapshot folder: config.json, dit, vae, t5_encoder and clip safetensors, tokenizer.json."""
+    weights: str | None = None
+    """The snapshot: a folder of config.json, dit, vae, t5_encoder and clip safetensors and tokenizer.json, or
+    `miniature`, the small one that comes with the package."""
 
 
 def settings_path(environment: Mapping[str, str]) -> Path:
@@ -60,6 +61,9 @@ def load_settings(*, environment: Mapping[str, str] | None = None, **flags: obje
         first = error.errors(include_url=False)[0]
         key = ".".join(str(step) for step in first["loc"])
         known = ", ".join(Settings.model_fields)
+        words = {"extra_forbidden": "there is no such setting", "path_type": "this must be a path"}
         raise SettingsInvalid(
-            f"setting `{key}`: {first['msg']}", fix=f"known settings: {known}", where=Where(file=str(path))
+            f"setting `{key}`: {words.get(first['type'], first['msg'])}",
+            fix=f"known settings: {known}",
+            where=Where(file=str(path)),
         ) from None

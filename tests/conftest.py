@@ -1,7 +1,11 @@
-"""What every test may use: real files by others, required when SCAIL2_REQUIRE_ALL is set."""
+"""What every test may use: real files by others (required when SCAIL2_REQUIRE_ALL is set), and the command line."""
 
+import json
 import os
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,3 +21,37 @@ def shared_folder(name: str) -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@dataclass
+class Said:
+    """What a command printed and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return json.loads(self.out)
+
+    @property
+    def codes(self) -> list[str]:
+        return [fault["code"] for fault in self.document["faults"]]
+
+
+@pytest.fixture
+def farm(monkeypatch, capsys):
+    """Run the command line in this process."""
+
+    def call(*arguments: object) -> Said:
+        from scail2_farm.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["scail2-farm", *(str(argument) for argument in arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        said = capsys.readouterr()
+        return Said(code=int(stop.value.code or 0), out=said.out, err=said.err)
+
+    return call

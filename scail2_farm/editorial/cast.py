@@ -30,7 +30,7 @@ from scail2_farm.documents import (
     ShotOverride,
     Slot,
 )
-from scail2_farm.editorial.timeline import Clip, Edit
+from scail2_farm.editorial.timeline import LONGEST_ID, Clip, Edit
 from scail2_farm.errors import CharacterUnknown, FarmError, SubmissionInvalid, Where
 
 State = Literal["rendered", "uncast", "skipped"]
@@ -258,9 +258,9 @@ class _Caster:
                 self.faults.append(SubmissionInvalid(what, fix="give the explicit shot another id", where=where))
             elif shot.media is None and not matches:
                 self.faults.append(SubmissionInvalid(self._no_such_shot(shot), fix=self._nearest(shot), where=where))
-            if shot.media is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", shot.id):
+            if shot.media is not None and not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9._-]{{,{LONGEST_ID - 1}}}", shot.id):
                 what = f"{shot.id!r} cannot name a folder of takes"
-                fix = "use letters, digits, dots, underscores and hyphens, a letter or digit first"
+                fix = f"use up to {LONGEST_ID} letters, digits, dots, underscores and hyphens, a letter or digit first"
                 self.faults.append(SubmissionInvalid(what, fix=fix, where=where))
             if shot.range is not None:
                 self._check_range(shot, index)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,35 +26,15 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
-@dataclass(frozen=True, slots=True)
-class MatteProbe:
-    """A matte sequence on disk: its frame numbers in order, and the size of the first."""
-
-    frames: tuple[int, ...]
-    width: int
-    height: int
-
-
-def probe_matte(pattern: FramePattern) -> MatteProbe:
-    """The frames of a matte sequence, and the size of the first.
-
-    Raises MatteMismatch when there are none or the first is damaged; StorageError.
-    """
-    frames = pattern.on_disk()
-    if not frames:
-        raise MatteMismatch(f"there is no matte {pattern}", where=Where(file=str(pattern)))
-    width, height = matte_size(pattern.path(frames[0]))
-    return MatteProbe(tuple(frames), width, height)
-
-
 def matte_size(path: Path) -> tuple[int, int]:
     """Width and height of one complete matte file; no pixel is decoded.
 
     Raises MatteMismatch when it is absent, cut short, damaged or of another kind; StorageError.
     """
     if path.suffix.lower() == ".exr":
-        display = _examined(path).display
-        return display.width, display.height
+        part = _examined(path)
+        _read_from(path, [channel.name for channel in part.channels if channel.sampling == (1, 1)])
+        return part.display.width, part.display.height
     if path.suffix.lower() != ".png":
         raise _mismatch(path, "is not a PNG or an EXR")
     try:
@@ -66,6 +45,8 @@ def matte_size(path: Path) -> tuple[int, int]:
             tail = file.read()
     except (FileNotFoundError, NotADirectoryError):
         raise _mismatch(path, "is not there") from None
+    except IsADirectoryError:
+        raise _mismatch(path, "is a folder") from None
     except OSError as error:
         raise storage_error(error, path) from error
     if len(head) < 24 or not head.startswith(PNG_SIGNATURE) or head[12:16] != b"IHDR":
@@ -108,21 +89,29 @@ def _read_exr(path: Path) -> np.ndarray:
         data, display, channels = exr.read_channels(path)
     except InputError as fault:
         raise _mismatch(path, fault.what.removeprefix(path.name).strip()) from None
-    if not channels:
-        raise _mismatch(path, "has no channel of full size")
-    if "Y" in channels or len(channels) == 1:
-        value = channels.get("Y", next(iter(channels.values()))).astype(np.float32)
-    elif {"R", "G", "B"} <= channels.keys():
-        value = stills.whiteness(np.stack([channels[name] for name in "RGB"], axis=-1), ("R", "G", "B"))
-    elif "A" in channels:
-        value = channels["A"].astype(np.float32)
+    names = _read_from(path, list(channels))
+    if len(names) == 1:
+        value = channels[names[0]].astype(np.float32)
     else:
-        listed = ", ".join(list(channels)[:8])
-        raise _mismatch(path, f"has none of Y, R G B or A, and more than one channel ({listed})")
+        value = stills.whiteness(np.stack([channels[name] for name in names], axis=-1), names)
     matte = np.zeros((display.height, display.width), np.float32)
     shown, stored = display.overlap(data)
     matte[shown] = value[stored]
     return matte
+
+
+def _read_from(path: Path, channels: Sequence[str]) -> tuple[str, ...]:
+    """The channels of an EXR a matte is read from: one, or R, G and B."""
+    if not channels:
+        raise _mismatch(path, "has no channel of full size")
+    if "Y" in channels or len(channels) == 1:
+        return ("Y",) if "Y" in channels else (channels[0],)
+    if {"R", "G", "B"} <= set(channels):
+        return ("R", "G", "B")
+    if "A" in channels:
+        return ("A",)
+    listed = ", ".join(sorted(channels)[:8])
+    raise _mismatch(path, f"has none of Y, R G B or A, and more than one channel ({listed})")
 
 
 def _mismatch(path: Path, what: str) -> MatteMismatch:
@@ -166,6 +155,14 @@ def check_matte(pattern: FramePattern, frames: FrameRange, *, size: tuple[int, i
     return faults
 
 
+def anyone(pattern: FramePattern, frames: FrameRange) -> bool:
+    """Whether the matte is white (>= 0.5) anywhere in `frames`; reads no further than the first such frame.
+
+    Raises MatteMismatch, StorageError.
+    """
+    return any((read_matte(pattern.path(n)) >= THRESHOLD).any() for n in frames.numbers)
+
+
 # --------------------------------------------------------------------------- several mattes, one frame
 
 
@@ -187,10 +184,3 @@ def identity_map(mattes: Sequence[np.ndarray], slots: Sequence[int]) -> np.ndarr
 def comp_matte(mattes: Sequence[np.ndarray]) -> np.ndarray:
     """The union of the mattes, (H, W) float32: at each pixel the greatest."""
     return np.maximum.reduce([matte.astype(np.float32, copy=False) for matte in mattes])
-
-
-def overlap_share(mattes: Sequence[np.ndarray]) -> float:
-    """The share of the covered pixels (any matte >= 0.5) that more than one matte covers; 0.0 when none is covered."""
-    covered = np.sum([matte >= THRESHOLD for matte in mattes], axis=0)
-    anywhere = int((covered > 0).sum())
-    return float((covered > 1).sum() / anywhere) if anywhere else 0.0

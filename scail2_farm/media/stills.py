@@ -58,30 +58,6 @@ def read_mask(path: Path) -> np.ndarray:
     return whiteness(pixels, names)
 
 
-def probe_still(path: Path) -> tuple[int, int]:
-    """Width and height of a reference or its mask, as it is shown; no pixel is decoded.
-
-    Raises SubmissionInvalid, StorageError.
-    """
-    try:
-        return raster_size(path)
-    except RasterUnreadable as fault:
-        raise SubmissionInvalid(f"{path.name} {fault}", fix=FIX, where=Where(file=str(path))) from None
-
-
-def raster_size(path: Path) -> tuple[int, int]:
-    """Width and height of a PNG, JPEG or TIFF, as it is shown.
-
-    Raises RasterUnreadable, StorageError.
-    """
-    image = _open(path)
-    try:
-        spec = image.spec()
-        return (spec.height, spec.width) if _orientation(spec) >= 5 else (spec.width, spec.height)
-    finally:
-        image.close()
-
-
 def read_raster(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """The pixels (H, W, channels) float32 in 0..1 of a PNG, JPEG or TIFF, and the channel names (Y or R, G, B; A).
 

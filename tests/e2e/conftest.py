@@ -1,10 +1,6 @@
-"""What the end-to-end tests share: small weights, submissions, and the command line in this process."""
+"""What the end-to-end tests share: small weights and submissions."""
 
-import json
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from submissions import Cut
@@ -35,37 +31,3 @@ def one_shot(cut) -> Cut:
     cut.clip("SH010", first=3, count=10, available=16)
     cut.manifest["cast"] = [{"when": {"clip": "SH*"}, "characters": [{"id": "ada"}]}]
     return cut
-
-
-@dataclass
-class Said:
-    """What a command printed and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        return json.loads(self.out)
-
-    @property
-    def codes(self) -> list[str]:
-        return [fault["code"] for fault in self.document["faults"]]
-
-
-@pytest.fixture
-def farm(monkeypatch, capsys):
-    """Run the command line in this process."""
-
-    def call(*arguments: object) -> Said:
-        from scail2_farm.cli import main
-
-        monkeypatch.setattr(sys, "argv", ["scail2-farm", *(str(argument) for argument in arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        said = capsys.readouterr()
-        return Said(code=int(stop.value.code or 0), out=said.out, err=said.err)
-
-    return call

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import OpenEXR
 import pytest
 from PIL import Image
 from submissions import FIRST_FILE, Cut, finish, matte_pixels, read_exr, write_exr
@@ -113,6 +114,60 @@ def other_rule(cut: Cut) -> None:
     cut.write()
 
 
+def other_matte(cut: Cut) -> None:
+    cut.library["characters"]["ada"]["matte"] = {"whole_frame": True}
+    cut.write()
+
+
+def half_a_reference(cut: Cut) -> None:
+    content = (cut.folder / "refs/ada.png").read_bytes()
+    (cut.folder / "refs/ada.png").write_bytes(content[: len(content) // 2])
+
+
+def black_mask(cut: Cut) -> None:
+    Image.new("L", (48, 64), 0).save(cut.folder / "refs/ada_mask.png")
+
+
+def reference_without_an_image(cut: Cut) -> None:
+    cut.library["characters"]["ada"]["references"] = [{"mask": "refs/ada_mask.png"}]
+    cut.write()
+
+
+def damaged_matte(cut: Cut) -> None:
+    path = cut.folder / "mattes/SH010/ada.1002.png"
+    content = bytearray(path.read_bytes())
+    content[45:60] = bytes(byte ^ 255 for byte in content[45:60])
+    path.write_bytes(content)
+
+
+def matte_in_odd_channels(cut: Cut) -> None:
+    cut.library["characters"]["ada"]["matte"] = {"sequence": "mattes/{shot}/{character}.####.exr"}
+    cut.write()
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    layer = np.ones((48, 80), np.float32)
+    for n in range(1001, 1017):
+        path = cut.folder / f"mattes/SH010/ada.{n}.exr"
+        OpenEXR.File(header, {"mask.x": layer, "mask.y": layer}).write(str(path))
+
+
+def library_is_a_folder(cut: Cut) -> None:
+    (cut.folder / "library.yaml").unlink()
+    (cut.folder / "library.yaml").mkdir()
+
+
+def manifest_text(text: str) -> Callable[[Cut], None]:
+    def change(cut: Cut) -> None:
+        (cut.folder / "edit.shots.yaml").write_text(text)
+
+    return change
+
+
+ALIASES = "a: &a [1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{after}: &{after} [{', '.join(['*' + before] * 8)}]\n"
+    for before, after in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
 def other_format(cut: Cut) -> None:
     cut.manifest["deliver"] = {"format": "dpx10"}
     cut.write()
@@ -145,6 +200,26 @@ CASES: dict[str, tuple[Callable[[Cut], None], str, str]] = {
     "a cut beyond its media": (beyond_media, "SF-PLATE-MISSING", "27"),
     "media on the web": (http_media, "SF-PLATE-MISSING", "not local"),
     "another kind of rule": (other_rule, "SF-SUBMISSION-INVALID", "marker"),
+    "another kind of matte": (other_matte, "SF-SUBMISSION-INVALID", "whole_frame"),
+    "half a reference": (half_a_reference, "SF-SUBMISSION-INVALID", "ada.png"),
+    "a mask without white": (black_mask, "SF-SUBMISSION-INVALID", "ada_mask.png"),
+    "a reference without an image": (reference_without_an_image, "SF-SUBMISSION-INVALID", "image"),
+    "a damaged matte": (damaged_matte, "SF-MATTE-MISMATCH", "1002"),
+    "a matte in channels nobody knows": (matte_in_odd_channels, "SF-MATTE-MISMATCH", "mask.x"),
+    "a folder for a library": (library_is_a_folder, "SF-SUBMISSION-INVALID", "folder"),
+    "a manifest within itself": (manifest_text("a: &x [*x]\n"), "SF-SUBMISSION-INVALID", "without end"),
+    "a manifest nested too deep": (manifest_text("[" * 5000), "SF-SUBMISSION-INVALID", "without end"),
+    "a manifest of endless aliases": (manifest_text(ALIASES), "SF-SUBMISSION-INVALID", "without end"),
+    "a null character": (
+        manifest_line("characters: library.yaml", 'characters: "lib\\0.yaml"'),
+        "SF-SUBMISSION-INVALID",
+        "null character",
+    ),
+    "a scalar for a mapping": (
+        manifest_line("  head: 2\n  tail: 2", "  8"),
+        "SF-SUBMISSION-INVALID",
+        "mapping of keys",
+    ),
     "another format": (other_format, "SF-SUBMISSION-INVALID", "dpx10"),
 }
 
@@ -163,6 +238,77 @@ def test_bad_input_is_one_error_an_artist_can_act_on(case, one_shot: Cut, farm):
     assert "Traceback" not in said.err
     assert not (one_shot.folder / "edit.scail2").exists()
     assert not (one_shot.folder / "edit.scail2.otio").exists()
+
+
+def explicit(cut: Cut, **more: object) -> Path:
+    """The submission as one explicit shot without a timeline."""
+    cut.manifest["cast"] = []
+    cut.library["characters"]["ada"]["matte"] = {"sequence": "mattes/SH010/{character}.####.png"}
+    shot = {"id": "SH010", "media": "plates/SH010/SH010.####.exr", "characters": [{"id": "ada"}]}
+    cut.manifest["shots"] = [shot | more]
+    return cut.write().with_name("edit.shots.yaml")
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "mention"),
+    [
+        ({"id": "a" * 300}, "SF-SUBMISSION-INVALID", "80 letters"),
+        ({"range": [1001, 10**14]}, "SF-PLATE-MISSING", "the plate has 1001-1016"),
+    ],
+    ids=["an id no folder can have", "an endless range"],
+)
+def test_an_explicit_shot_that_cannot_be(more, code, mention, one_shot: Cut, farm):
+    said = farm("check", explicit(one_shot, **more), "--json")
+    assert (said.code, said.codes) == (3, [code])
+    assert mention in said.err
+
+
+def test_a_plate_without_a_rate_is_a_fault_among_others(one_shot: Cut, farm):
+    manifest = explicit(one_shot)
+    for path in (one_shot.folder / "plates/SH010").iterdir():
+        header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+        OpenEXR.File(header | {"colorInteropID": "lin_ap1_scene"}, {"RGB": read_exr(path)}).write(str(path))
+    no_reference(one_shot)
+    one_shot.manifest["shots"].append(one_shot.manifest["shots"][0] | {"id": "SH020", "media": "plates/none.####.exr"})
+    one_shot.write()
+    said = farm("check", manifest, "--json")
+    assert sorted(said.codes) == ["SF-PLATE-MISSING", "SF-SUBMISSION-INVALID"]
+    assert "rate" in said.err
+
+
+def test_two_manifests(one_shot: Cut, farm):
+    manifest = explicit(one_shot)
+    said = farm("check", manifest, "--manifest", manifest)
+    assert said.code == 2
+    assert "--manifest" in said.err
+
+
+def test_a_path_that_is_not_text(one_shot: Cut, farm):
+    one_shot.write()
+    odd = one_shot.folder.rename(os.fsdecode(os.fsencode(one_shot.folder) + b"_caf\xe9"))
+    said = farm("check", odd / "edit.otio")
+    assert said.code == 3
+    assert "is not UTF-8" in said.err
+
+
+def test_a_black_matte_is_told(one_shot: Cut, farm):
+    for path in (one_shot.folder / "mattes/SH010").iterdir():
+        Image.new("L", (80, 48), 0).save(path)
+    said = farm("submit", one_shot.write(), "--weights", one_shot.weights, "--json")
+    assert said.code == 0, said.err
+    assert "ada is black in all 14 frames" in said.err
+    assert any("ada" in warning for warning in said.document["plan"]["shots"][0]["warnings"])
+    for n in range(1002, 1016):
+        plate = read_exr(one_shot.folder / f"plates/SH010/SH010.{n}.exr")
+        assert (read_exr(one_shot.frame("SH010", n)).view(np.uint16) == plate.view(np.uint16)).all()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_rendered(one_shot: Cut, farm, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode, **more: Path(path) != one_shot.folder)
+    said = farm("submit", one_shot.write(), "--weights", one_shot.weights, "--json")
+    assert (said.code, said.codes) == (5, ["SF-SHARE-UNAVAILABLE"])
+    assert len(said.document["plan"]["shots"]) == 1
+    assert not (one_shot.folder / "edit.scail2").exists()
 
 
 def test_all_faults_at_once(one_shot: Cut, farm):

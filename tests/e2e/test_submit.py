@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import OpenEXR
 import opentimelineio as otio
 import pytest
 from submissions import Cut, finish, read_exr
+from submissions import time as time_of
 
 from scail2_farm.documents import Take, read_document
 
@@ -226,6 +228,141 @@ def test_killed_and_repeated_it_goes_on(one_shot: Cut, tmp_path):
     said = [line for line in done.stderr.splitlines() if "segment" in line]
     assert len(said) == 3 - len(kept), "finished segments are not rendered again"
     assert delivered(one_shot.folder) == delivered(whole)
+
+
+def rendered_half(cut: Cut) -> Path:
+    """A submission of which the first segment is rendered and nothing delivered; that segment's folder."""
+    from scail2_farm.engine import load
+    from scail2_farm.plan import plan, seal
+    from scail2_farm.render import render
+
+    planned = finish(plan(cut.write()))
+    (sealed,) = finish(seal(planned.shots, weights=cut.weights, work=cut.folder / "edit.scail2/.work"))
+    finish(render(sealed.segments[0], engine=load(cut.weights)))
+    return Path(sealed.segments[0].folder)
+
+
+DAMAGES = {
+    "report": lambda folder: (folder / "report.json").write_text("{"),
+    "frames": lambda folder: shutil.rmtree(folder / "frames"),
+    "one frame": lambda folder: next((folder / "frames").iterdir()).write_bytes(b"x"),
+    "history": lambda folder: (folder / "history.npy").write_bytes(
+        (folder / "history.npy").read_bytes()[:-4] + b"abcd"
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_segment_is_rendered_again(damage, one_shot: Cut, farm):
+    """At once, or by the next submit, as the error says; never used, and never in the way for ever."""
+    DAMAGES[damage](rendered_half(one_shot))
+    edit = one_shot.folder / "edit.otio"
+    said = farm("submit", edit, "--weights", one_shot.weights)
+    if said.code:
+        assert said.code == 5
+        assert "submit again" in said.err
+        said = farm("submit", edit, "--weights", one_shot.weights)
+    assert said.code == 0, said.err
+    assert len(list(one_shot.version("SH010").glob("*.exr"))) == 14
+
+
+def test_a_take_that_is_not_whole_is_made_again(one_shot: Cut, farm):
+    """A frame is gone, then a record is damaged: the next version is whole, the others are left as they are."""
+    arguments = ("submit", one_shot.write(), "--weights", one_shot.weights)
+    assert farm(*arguments).code == 0
+    whole = [one_shot.frame("SH010", n).read_bytes() for n in range(1002, 1016)]
+    one_shot.frame("SH010", 1006).unlink()
+    assert farm(*arguments).code == 0
+    assert [one_shot.frame("SH010", n, 2).read_bytes() for n in range(1002, 1016)] == whole
+    assert not one_shot.frame("SH010", 1006).exists()
+    (one_shot.version("SH010", 2) / "take.json").write_text("{")
+    assert farm(*arguments).code == 0
+    assert [one_shot.frame("SH010", n, 3).read_bytes() for n in range(1002, 1016)] == whole
+
+
+def test_a_drop_frame_plate_in_an_edit_of_rate_30(one_shot: Cut, farm):
+    """Editors round 29.97 to 30; the timecode is the file's."""
+    for index in range(16):
+        path = one_shot.folder / f"plates/SH010/SH010.{1001 + index}.exr"
+        header = dict(OpenEXR.File(str(path)).parts[0].header) | {
+            "framesPerSecond": Fraction(30000, 1001),
+            "timeCode": OpenEXR.TimeCode(1, 0, 0, index, True, *[0] * 13),
+        }
+        header.pop("channels")
+        OpenEXR.File(header, {"RGB": read_exr(path)}).write(str(path))
+
+    def span(start: float, count: float) -> dict[str, object]:
+        return {"OTIO_SCHEMA": "TimeRange.1", "start_time": time_of(start, 30.0), "duration": time_of(count, 30.0)}
+
+    one_shot.clips[0]["media_references"]["DEFAULT_MEDIA"] |= {"available_range": span(108000, 16), "rate": 30.0}
+    one_shot.clips[0]["source_range"] = span(108003, 10)
+    said = farm("check", one_shot.write(), "--json")
+    assert said.code == 0, said.err
+    (shot,) = said.document["plan"]["shots"]
+    assert (shot["rate"], shot["timecode"]) == ("30000/1001", "01:00:00;01")
+
+
+def test_a_plate_named_like_a_pattern(one_shot: Cut, farm):
+    """The last number sign is the frame's; what stands before it is the shot's own name."""
+    for path in list((one_shot.folder / "plates/SH010").iterdir()):
+        path.rename(path.with_name(path.name.replace("SH010.", "sh#1_[2-3].")))
+    one_shot.clips[0]["media_references"]["DEFAULT_MEDIA"]["name_prefix"] = "sh#1_[2-3]."
+    said = farm("submit", one_shot.write(), "--weights", one_shot.weights)
+    assert said.code == 0, said.err
+    assert len(list(one_shot.version("SH010").glob("*.exr"))) == 14
+
+
+def test_one_file_with_a_number_sign_in_its_name(one_shot: Cut, farm):
+    (one_shot.folder / "plates/SH010/SH010.1004.exr").rename(one_shot.folder / "still#2.1004.exr")
+    one_shot.manifest["cast"] = []
+    one_shot.manifest["shots"] = [{"id": "SH010", "media": "still#2.1004.exr", "characters": [{"id": "ada"}]}]
+    one_shot.write()
+    said = farm("submit", one_shot.folder / "edit.shots.yaml", "--weights", one_shot.weights)
+    assert said.code == 0, said.err
+    assert sorted(one_shot.version("SH010").glob("*.exr")) == [one_shot.frame("SH010", 1004)]
+
+
+def test_frame_numbers_below_zero(one_shot: Cut, farm):
+    """They are delivered under the names OpenTimelineIO gives them."""
+    for folder, name in (("plates/SH010", "SH010"), ("mattes/SH010", "ada")):
+        for path in list((one_shot.folder / folder).iterdir()):
+            number = int(path.stem.rpartition(".")[2]) - 1006
+            path.rename(path.with_name(f"{name}.{'-' if number < 0 else ''}{abs(number):04d}{path.suffix}"))
+    one_shot.clips[0]["media_references"]["DEFAULT_MEDIA"]["start_frame"] = -5
+    said = farm("submit", one_shot.write(), "--weights", one_shot.weights)
+    assert said.code == 0, said.err
+    (clip,) = otio.adapters.read_from_file(str(one_shot.folder / "edit.scail2.otio")).find_clips()
+    urls = [clip.media_reference.target_url_for_image_number(n) for n in range(14)]
+    assert urls[0].endswith(".-0004.exr")
+    assert all((one_shot.folder / url).is_file() for url in urls)
+
+
+def test_a_rate_no_exr_timecode_can_count(one_shot: Cut, farm):
+    """At 120 frames a second a frame keeps its rate and has no timeCode."""
+    for path in (one_shot.folder / "plates/SH010").iterdir():
+        header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+        OpenEXR.File(header | {"colorInteropID": "lin_ap1_scene"}, {"RGB": read_exr(path)}).write(str(path))
+
+    def span(start: float, count: float) -> dict[str, object]:
+        return {"OTIO_SCHEMA": "TimeRange.1", "start_time": time_of(start, 120.0), "duration": time_of(count, 120.0)}
+
+    one_shot.clips[0]["media_references"]["DEFAULT_MEDIA"] |= {"available_range": span(432110, 16), "rate": 120.0}
+    one_shot.clips[0]["source_range"] = span(432113, 10)
+    said = farm("submit", one_shot.write(), "--weights", one_shot.weights)
+    assert said.code == 0, said.err
+    header = OpenEXR.File(str(one_shot.frame("SH010", 1004))).parts[0].header
+    assert header["framesPerSecond"] == Fraction(120)
+    assert "timeCode" not in header
+
+
+def test_an_address_with_its_range_is_that_range(one_shot: Cut, farm):
+    one_shot.manifest["cast"] = []
+    media = "plates/SH010/SH010.[1004-1006].exr"
+    one_shot.manifest["shots"] = [{"id": "SH010", "media": media, "characters": [{"id": "ada"}]}]
+    one_shot.write()
+    said = farm("check", one_shot.folder / "edit.shots.yaml", "--json")
+    (shot,) = said.document["plan"]["shots"]
+    assert shot["cut"] == {"first": 1004, "count": 3}
 
 
 def blas_environment() -> dict[str, str]:

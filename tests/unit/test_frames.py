@@ -91,6 +91,17 @@ def test_frames_on_disk_in_number_order(tmp_path):
     assert FramePattern.parse("f.##.exr", folder=tmp_path / "none").on_disk() == []  # pyright: ignore
 
 
+def test_the_last_number_sign_of_a_name_is_the_frames():
+    pattern = FramePattern.parse("/p/sh#1_[2-3].%04d.exr")
+    assert pattern is not None
+    assert pattern.name(7) == "sh#1_[2-3].0007.exr"
+    assert FramePattern.parse(str(pattern)) == pattern
+
+
+def test_a_slow_rate_has_a_timecode():
+    assert timecode(61, Fraction(1, 4)) == "00:01:01:00"
+
+
 @given(a=st.integers(-50, 50), n=st.integers(0, 60), b=st.integers(-50, 50), m=st.integers(0, 60))
 def test_ranges_meet_where_sets_meet(a, n, b, m):
     one, two = FrameRange(a, n), FrameRange(b, m)

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 
 from scail2_farm.errors import SettingsInvalid
@@ -11,9 +9,9 @@ def test_defaults_toml_environment_flag(tmp_path):
     file.write_text('weights = "/toml"\n')
     named = {"SCAIL2_SETTINGS": str(file)}
     assert load_settings(environment={"XDG_CONFIG_HOME": str(tmp_path)}).weights is None
-    assert load_settings(environment=named).weights == Path("/toml")
-    assert load_settings(environment=named | {"SCAIL2_WEIGHTS": "/env"}).weights == Path("/env")
-    assert load_settings(environment=named | {"SCAIL2_WEIGHTS": "/env"}, weights=Path("/flag")).weights == Path("/flag")
+    assert load_settings(environment=named).weights == "/toml"
+    assert load_settings(environment=named | {"SCAIL2_WEIGHTS": "/env"}).weights == "/env"
+    assert load_settings(environment=named | {"SCAIL2_WEIGHTS": "/env"}, weights="/flag").weights == "/flag"
 
 
 @pytest.mark.parametrize("text", ["weights = ", 'weight = "/x"', "weights = 3"])

@@ -97,12 +97,9 @@ def test_damaged_mattes_are_told(tmp_path, exr_file, media, capfd):
 
 def test_a_sequence_is_checked_frame_for_frame(tmp_path):
     pattern = FramePattern(tmp_path, "sh010_ada.", 4, ".png")
-    with pytest.raises(MatteMismatch):
-        mattes.probe_matte(pattern)
     for n in range(1001, 1007):
         save(pattern.path(n), RAMP)
     assert mattes.check_matte(pattern, FrameRange(1001, 6), size=(8, 6)) == []
-    assert mattes.probe_matte(pattern) == mattes.MatteProbe(tuple(range(1001, 1007)), 8, 6)
     pattern.path(1002).write_bytes(pattern.path(1002).read_bytes()[:-5])
     save(pattern.path(1004), RAMP[:3])
     faults = mattes.check_matte(pattern, FrameRange(1000, 9), size=(8, 6))
@@ -119,14 +116,12 @@ def test_slots_are_numbered_in_the_order_of_the_manifest():
     assert list(mattes.SLOT_NUMBERS.values()) == [1, 2, 3, 4, 5, 6]
 
 
-def test_identity_map_comp_matte_and_overlap():
+def test_identity_map_and_comp_matte():
     ada = np.array([[1.0, 0.5, 0.49, 0.0]], np.float32)
     bob = np.array([[0.0, 0.9, 0.2, 0.6]], np.float32)
     assert mattes.identity_map([ada, bob], [1, 4]).tolist() == [[1, 4, 0, 4]]
     assert mattes.identity_map([bob, ada], [4, 1]).tolist() == [[1, 1, 0, 4]]
     assert mattes.comp_matte([ada, bob]).tolist() == np.array([[1.0, 0.9, 0.49, 0.6]], np.float32).tolist()
-    assert mattes.overlap_share([ada, bob]) == pytest.approx(1 / 3)
-    assert mattes.overlap_share([ada * 0, bob * 0]) == 0.0
     for slots in ([1], [1, 7], [0, 1]):
         with pytest.raises(ValueError):
             mattes.identity_map([ada, bob], slots)
