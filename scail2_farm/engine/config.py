@@ -25,6 +25,8 @@ class DiTConfig:
     text_dim: int = 4096
     clip_dim: int = 1280
     eps: float = 1e-6
+    packed: tuple[tuple[str, int], ...] = ()
+    """Linears stored packed, by name, with their bits; read from the tensors, never from config.json."""
 
     @property
     def head_dim(self) -> int:

@@ -16,6 +16,7 @@ Arithmetic is float32. 16-bit weights stay as stored and are widened where they 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -29,6 +30,7 @@ KeysValues = tuple[mx.array, mx.array]  # (1, heads, tokens, head_dim) each
 Cache = list[KeysValues]  # one entry a block
 Phases = tuple[mx.array, mx.array]  # cosines and sines, (tokens, head_dim/2) each
 
+GROUP = 64  # inputs that share a scale in a packed weight
 GELU_SLOPE = 2 * (2 / np.pi) ** 0.5
 
 
@@ -61,6 +63,27 @@ def attend(q: mx.array, keys: mx.array, values: mx.array) -> mx.array:
 def as_keys(x: mx.array) -> mx.array:
     """(tokens, heads, head_dim) as attention wants it: (1, heads, tokens, head_dim)."""
     return mx.contiguous(x.swapaxes(0, 1)[None])
+
+
+class PackedLinear(nn.Module):
+    """A Linear whose weight is stored as 4- or 8-bit integers in groups of 64 inputs (engine.md §2.2).
+
+    The weight is unpacked for each use and multiplied densely: a packed product is slower for thousands of rows on
+    every device measured (performance.md §5), and the unpacked weight lives for one product only.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+        self.weight = mx.zeros((outputs, inputs * bits // 32), mx.uint32)
+        self.scales = mx.zeros((outputs, inputs // GROUP))
+        self.biases = mx.zeros((outputs, inputs // GROUP))
+        self.bias = mx.zeros((outputs,))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        scales, biases = self.scales.astype(mx.float32), self.biases.astype(mx.float32)
+        weight = mx.dequantize(self.weight, scales, biases, group_size=GROUP, bits=self.bits)
+        return mx.addmm(self.bias, x, weight.T)
 
 
 class PatchStem(nn.Module):
@@ -241,6 +264,17 @@ class DiT(nn.Module):
         self.img_emb = ImageEmbedding(config)
         self.blocks = [Block(config) for _ in range(config.num_layers)]
         self.head = Head(config)
+        for name, bits in config.packed:
+            self._pack(name, bits)
+
+    def _pack(self, name: str, bits: int) -> None:
+        """Make the Linear of this name one that is stored packed."""
+        keys: list[Any] = [int(step) if step.isdigit() else step for step in name.split(".")]
+        parent: Any = self
+        for key in keys[:-1]:
+            parent = parent[key]
+        outputs, inputs = cast("tuple[int, int]", parent[keys[-1]].weight.shape)
+        parent[keys[-1]] = PackedLinear(inputs, outputs, bits)
 
     def text_cache(self, text: mx.array) -> Cache:
         """Cross-attention keys and values of a text (rows, text_dim), for every block.

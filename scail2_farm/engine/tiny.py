@@ -82,7 +82,7 @@ def write_tiny_snapshot(folder: Path, *, seed: int) -> None:
         save_file(random_tensors(shapes, np.random.default_rng([seed, number])), folder / file)
         (folder / file).chmod(0o644)  # safetensors writes for its owner alone
     write_tokenizer(folder / TOKENIZER)
-    sizes = {name: value for name, value in asdict(DIT_SIZES).items() if name not in ("text_dim", "clip_dim")}
+    sizes = {name: value for name, value in asdict(DIT_SIZES).items() if name not in ("text_dim", "clip_dim", "packed")}
     document = {"model_type": "i2v", **sizes, "clip_heads": CLIP_SIZES.num_heads}
     (folder / CONFIG).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 

@@ -17,9 +17,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import mlx.core as mx
 from mlx import nn
@@ -29,7 +29,7 @@ from scail2_farm.engine.backend import evaluate, flat
 from scail2_farm.engine.clip import Block as CLIPBlock
 from scail2_farm.engine.clip import CLIPVisual
 from scail2_farm.engine.config import CLIPConfig, DiTConfig, UMT5Config, VAEConfig
-from scail2_farm.engine.dit import DiT
+from scail2_farm.engine.dit import GROUP, DiT
 from scail2_farm.engine.tokenizer import PromptTokenizer
 from scail2_farm.engine.umt5 import UMT5
 from scail2_farm.engine.vae import VAEDecoder, VAEEncoder
@@ -45,6 +45,9 @@ CONFIG, DIT, VAE, T5, CLIP, TOKENIZER = (
 )
 FILES = (CONFIG, DIT, VAE, T5, CLIP, TOKENIZER)
 FLOATS = ("F32", "F16", "BF16")
+PACKABLE = re.compile(r"blocks\.\d+\.(self_attn\.[qkvo]|cross_attn\.(q|k|v|o|k_img|v_img)|ffn\.[02])")
+"""The Linears of the transformer that may be stored packed."""
+BITS = (4, 8)
 ENCODER_NAMES = ("encoder.", "conv1.")
 SHOWN = 24  # names of one kind in a message
 
@@ -190,8 +193,6 @@ class _Audit:
             self.faults.append(f"{CONFIG} is not a JSON object")
             return {}
         fields = cast("dict[str, object]", document)
-        if fields.get("quantization") is not None:
-            self.faults.append(f"{CONFIG} has `quantization`: packed snapshots are not read yet; use the bf16 snapshot")
         if fields.get("model_type", "i2v") != "i2v":
             self.faults.append(f"{CONFIG} has model_type {fields['model_type']!r}, not 'i2v'")
         return fields
@@ -210,10 +211,12 @@ class _Audit:
         try:
             with safe_open(self.folder / file, framework="np") as opened:  # pyright: ignore[reportUnknownVariableType]
                 tensors = cast("_Header", opened)
+                names = set(tensors.keys())
                 for name in tensors.keys():  # noqa: SIM118 - not a mapping
                     view = tensors.get_slice(name)
                     shapes[name] = tuple(view.get_shape())
-                    if view.get_dtype() not in FLOATS:
+                    packed = view.get_dtype() == "U32" and f"{name.removesuffix('.weight')}.scales" in names
+                    if view.get_dtype() not in FLOATS and not packed:
                         foreign.append(f"{name} ({view.get_dtype()})")
         except SafetensorError as error:
             self.faults.append(f"{file} is cut short or not a safetensors file: {error}")
@@ -235,6 +238,36 @@ class _Audit:
             self.faults.append(f"{file}: the sizes of the network cannot be read, for want of {_listed(unclear)}")
         return not unclear
 
+    def bits(self, document: Mapping[str, object]) -> int | None:
+        """The bits config.json says packed weights have; None for a dense snapshot."""
+        written = document.get("quantization")
+        if written is None:
+            return None
+        said = cast("dict[str, object]", written) if isinstance(written, dict) else {}
+        bits, group = said.get("bits"), said.get("group_size", GROUP)
+        if isinstance(bits, bool) or bits not in BITS or isinstance(group, bool) or group != GROUP:
+            wanted = f'{{"bits": 4 or 8, "group_size": {GROUP}}}'
+            self.faults.append(f"{CONFIG}: quantization is {written!r}, not {wanted}")
+            return None
+        return cast(int, bits)
+
+    def packed(self, document: Mapping[str, object], found: Shapes) -> tuple[tuple[str, int], ...]:
+        """The packed Linears of the transformer: those that have scales; their bits follow from the shapes."""
+        said, faults = self.bits(document), len(self.faults)
+        packed: dict[str, int] = {}
+        for name in (name.removesuffix(".scales") for name in found if name.endswith(".scales")):
+            weight, scales = found.get(f"{name}.weight", ()), found[f"{name}.scales"]
+            if not PACKABLE.fullmatch(name) or len(weight) != 2 or len(scales) != 2:
+                continue  # compared with the network, its tensors are unexpected or of another shape
+            packed[name] = weight[1] * 32 // max(1, scales[1] * GROUP)
+        odd = [f"{name} ({bits} bits)" for name, bits in packed.items() if bits != said]
+        if odd and len(self.faults) == faults:
+            told = "says nothing of quantization" if said is None else f"says {said} bits"
+            self.faults.append(f"{CONFIG} {told}, but {DIT} holds {len(odd)} others: {_listed(odd)}")
+        if said is not None and not packed:
+            self.faults.append(f"{CONFIG} says {said} bits, but nothing in {DIT} is packed")
+        return tuple((name, bits) for name, bits in packed.items() if bits in BITS)
+
     def dit(self, document: Mapping[str, object]) -> DiTConfig | None:
         found = self.header(DIT)
         sizes = {"text_embedding.0.weight": 2, "img_emb.proj.0.weight": 1}
@@ -248,7 +281,10 @@ class _Audit:
         if not self.sized(DIT, found, sizes):
             return None
         config = DiTConfig(
-            **fields, eps=eps, text_dim=found["text_embedding.0.weight"][1], clip_dim=found["img_emb.proj.0.weight"][0]
+            **cast("dict[str, Any]", fields),
+            eps=eps,
+            text_dim=found["text_embedding.0.weight"][1],
+            clip_dim=found["img_emb.proj.0.weight"][0],
         )
         wrong = _impossible(config)
         layers = _layers(found, "blocks")
@@ -257,6 +293,7 @@ class _Audit:
         if wrong:
             self.faults += [f"{CONFIG}: {fault}" for fault in wrong]
             return None
+        config = replace(config, packed=self.packed(document, found))
         self.compare(DIT, shapes_of(DiT(config)), found)
         return config
 

@@ -108,7 +108,11 @@ def test_broken_files_are_named(copy: Path, part: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"quantization": {"bits": 4, "group_size": 64}}, "packed snapshots are not read yet"),
+        ({"quantization": {"bits": 4, "group_size": 64}}, "says 4 bits, but nothing in dit.safetensors is packed"),
+        ({"quantization": {"bits": 6}}, "quantization is {'bits': 6}"),
+        ({"quantization": {"bits": True}}, "quantization is {'bits': True}"),
+        ({"quantization": {"bits": 8, "group_size": 32}}, "'group_size': 32"),
+        ({"quantization": "q8"}, "quantization is 'q8'"),
         ({"model_type": "t2v"}, "model_type 't2v'"),
         ({"num_layers": 5}, "num_layers is 5, but dit.safetensors holds 4"),
         ({"num_heads": 3}, "dim 128 cannot be cut into 3 heads"),
