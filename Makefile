@@ -10,8 +10,7 @@ STAMP := $(VENV)/.installed
 
 demo: setup
 	$(BIN)/python examples/two_characters/make_media.py
-	[ -e examples/two_characters/weights/config.json ] || $(BIN)/scail2-farm weights tiny examples/two_characters/weights --seed 7
-	$(BIN)/scail2-farm submit examples/two_characters/edit.otio --weights examples/two_characters/weights
+	$(BIN)/scail2-farm submit examples/two_characters/edit.otio --weights miniature
 
 test: setup
 	$(BIN)/python -m pytest

@@ -131,7 +131,7 @@ def test_constraints_are_pins_and_nothing_else():
 
 
 def test_no_large_files():
-    large = [p for p in tracked() if p.stat().st_size > 1_000_000 and p.parent.name != "golden"]
+    large = [p for p in tracked() if p.stat().st_size > 1_000_000 and p.parent.name not in ("golden", "miniature")]
     assert large == []
 
 

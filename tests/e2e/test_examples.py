@@ -15,6 +15,8 @@ MADE = shutil.ignore_patterns("plates", "mattes", "refs", "weights", "edit.scail
 def test_an_example_plans_as_expected(name, farm, tmp_path):
     folder = tmp_path / name
     shutil.copytree(EXAMPLES / name, folder, ignore=MADE)
+    (tmp_path / "miniature").mkdir()
+    shutil.copy(EXAMPLES / "miniature" / "scenes.py", tmp_path / "miniature")
     runpy.run_path(str(folder / "make_media.py"), run_name="__main__")
     said = farm("check", folder / "edit.otio", "--json")
     assert said.code == 0, said.err
