@@ -32,6 +32,7 @@ from scail2_farm.engine import (
     paint,
     reference_background,
 )
+from scail2_farm.engine.quantize import quantize_snapshot
 
 OVERLAP = 5
 VISIBLE = 0.003  # of all pixels of a clip: a person less visible than this is not judged
@@ -210,21 +211,12 @@ def _quality(engine: Engine, options: argparse.Namespace, solver: str) -> float 
 
 
 def compare_packed(weights: Path, options: argparse.Namespace) -> dict[str, object]:
-    """Frame PSNR of the snapshot and of a copy whose block matrices went through 8 bits in groups of 64."""
-    import mlx.core as mx
-    from safetensors.numpy import load_file, save_file
-
+    """Frame PSNR of the snapshot and of a packed copy of it (8 bits, groups of 64), both through the loader."""
     with tempfile.TemporaryDirectory() as folder:
-        for path in weights.iterdir():
-            (Path(folder) / path.name).write_bytes(path.read_bytes())
-        tensors = load_file(weights / "dit.safetensors")
-        for name, value in tensors.items():
-            if name.startswith("blocks.") and name.endswith("weight") and value.ndim == 2:
-                packed = mx.quantize(mx.array(value), group_size=64, bits=8)
-                tensors[name] = np.array(mx.dequantize(*packed, group_size=64, bits=8)).astype(value.dtype)
-        save_file(tensors, Path(folder) / "dit.safetensors")
-        plain, rounded = (_quality(load(place), options, options.solver) for place in (weights, Path(folder)))
-    return {"frame_psnr_db": {"stored": plain, "q8": rounded}}
+        packed = Path(folder) / "q8"
+        quantize_snapshot(weights, packed, bits=8)
+        stored, rounded = (_quality(load(place), options, options.solver) for place in (weights, packed))
+    return {"frame_psnr_db": {"stored": stored, "q8": rounded}}
 
 
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -242,7 +234,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--shift", type=float, default=5.0)
     parser.add_argument("--weights", type=Path, default=SHIPPED, help="snapshot folder; else the shipped one")
     parser.add_argument("--solvers", action="store_true", help="compare the three solvers")
-    parser.add_argument("--packed", action="store_true", help="compare with weights rounded to 8 bits")
+    parser.add_argument("--packed", action="store_true", help="compare with a packed copy (Q8)")
     parser.add_argument("--sheet", type=Path, help="write a PNG: reference; driving, made, wanted at three times")
     parser.add_argument("--rows", type=int, default=8, help="clips on the sheet")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of a list")

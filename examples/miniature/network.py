@@ -4,7 +4,7 @@
 
 Parameters carry the names and shapes of the published snapshot wherever both have them; `snapshot.py` writes what is
 left. Attention over text and image is trained as one constant a block: the encoders of the miniature say nothing, and
-attention over 769 rows would cost more than all else. `check.py` holds the forward passes against the engine's.
+attention over 769 rows would cost more than all else. README.md says how near the forward passes are to the engine's.
 """
 
 from __future__ import annotations
