@@ -24,7 +24,6 @@ from scail2_farm.engine.pipeline import (
     peak_bytes,
 )
 from scail2_farm.engine.tiny import write_tiny_snapshot
-from scail2_farm.engine.weights import weights_digest
 
 __all__ = [
     "IDENTITIES",
@@ -39,6 +38,5 @@ __all__ = [
     "paint",
     "peak_bytes",
     "reference_background",
-    "weights_digest",
     "write_tiny_snapshot",
 ]

@@ -13,7 +13,6 @@ widens them to float32; the VAE and CLIP are cast to float32 on load.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -383,21 +382,3 @@ def clip_shapes(config: CLIPConfig) -> Shapes:
     block = {f"{last}.{name}": shape for name, shape in shapes_of(CLIPBlock(config)).items()}
     unused: Shapes = {"post_norm.weight": (dim,), "post_norm.bias": (dim,), "head": (dim, config.out_dim)}
     return shapes_of(CLIPVisual(config)) | block | unused
-
-
-def weights_digest(folder: Path) -> str:
-    """sha256 over the names, sizes and bytes of all snapshot files, in a fixed order; reads all of them."""
-    digest = hashlib.sha256()
-    for name in FILES:
-        path = folder / name
-        try:
-            digest.update(f"{name}\0{path.stat().st_size}\0".encode())
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        except FileNotFoundError as error:
-            where = Where(file=str(folder))
-            raise WeightsMissing(f"{folder} is not a snapshot: it lacks {name}", where=where) from error
-        except OSError as error:
-            raise storage_error(error, path) from error
-    return digest.hexdigest()
