@@ -231,10 +231,10 @@ def _take(
 # --------------------------------------------------------------------------- what people look at
 
 
-def frame_path(folder: Path, take: Take, frame: int, kind: str = "frames") -> Path:
+def _frame_path(folder: Path, take: Take, frame: int) -> Path:
     """The delivered file of one plate frame of a take."""
     number = frame - take.frames.first + take.first_file
-    return folder / _inner_name(take.pattern.removesuffix(".####.exr"), number, kind)
+    return folder / _inner_name(take.pattern.removesuffix(".####.exr"), number, "frames")
 
 
 def _write_movie(sealed: Sealed, part: Path, name: str) -> str:
@@ -273,7 +273,7 @@ def _write_shot_sheet(sealed: Sealed, version: Path, take: Take, path: Path) -> 
                 SheetRow(
                     label=str(frame - take.frames.first + take.first_file),
                     before=color.to_display(plate.read(frame).rgb),
-                    after=color.to_display(exr.read_rgb(frame_path(version, take, frame))),
+                    after=color.to_display(exr.read_rgb(_frame_path(version, take, frame))),
                     labels=mattes.identity_map(read_mattes(segment, frame), slots=slots),
                 )
             )

@@ -14,7 +14,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -705,13 +705,25 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     Raises StorageError.
     """
+    with written_whole(path) as part:
+        part.write_bytes(content)
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Generator[Path]:
+    """A file that appears whole or not at all: what is written to the NAME.part handed out is synced and renamed.
+
+    Raises StorageError; after any exception nothing is left behind.
+    """
     part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield part
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise storage_error(error, path) from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

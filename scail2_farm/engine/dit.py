@@ -104,8 +104,8 @@ class PatchStem(nn.Module):
         return patches @ self.weight.reshape(self.bias.size, -1).T + self.bias
 
 
-class SelfAttention(nn.Module):
-    """Attention over the whole sequence; q and k are normalised over the full width, before the heads part."""
+class Attention(nn.Module):
+    """What both attentions own; q and k are normalised over the full width, before the heads part."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -120,6 +120,10 @@ class SelfAttention(nn.Module):
     def heads(self, x: mx.array) -> mx.array:
         """(rows, dim) -> (rows, heads, head_dim)."""
         return x.reshape(x.shape[0], self.num_heads, -1)
+
+
+class SelfAttention(Attention):
+    """Attention over the whole sequence."""
 
     def keys_values(self, x: mx.array, phases: Phases) -> KeysValues:
         """Rotated keys, and values, of some rows: (rows, heads, head_dim) each."""
@@ -129,25 +133,14 @@ class SelfAttention(nn.Module):
         return self.o(attend(rotate(self.heads(self.norm_q(self.q(x))), *phases), *sequence))
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(Attention):
     """Attention over the text and, separately, over the reference image; the two answers are summed."""
 
     def __init__(self, config: DiTConfig) -> None:
-        super().__init__()
-        self.num_heads = config.num_heads
-        self.q = nn.Linear(config.dim, config.dim)
-        self.k = nn.Linear(config.dim, config.dim)
-        self.v = nn.Linear(config.dim, config.dim)
-        self.o = nn.Linear(config.dim, config.dim)
-        self.norm_q = nn.RMSNorm(config.dim, config.eps)
-        self.norm_k = nn.RMSNorm(config.dim, config.eps)
+        super().__init__(config)
         self.k_img = nn.Linear(config.dim, config.dim)
         self.v_img = nn.Linear(config.dim, config.dim)
         self.norm_k_img = nn.RMSNorm(config.dim, config.eps)
-
-    def heads(self, x: mx.array) -> mx.array:
-        """(rows, dim) -> (rows, heads, head_dim)."""
-        return x.reshape(x.shape[0], self.num_heads, -1)
 
     def text(self, context: mx.array) -> KeysValues:
         """Keys and values of the embedded text."""

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import OpenEXR
 
+from scail2_farm.documents import written_whole
 from scail2_farm.errors import PlateMissing, PlateUnreadable, Where, storage_error
 
 MAX_PIXELS = 2**28  # a 16K frame is half of it; beyond, a header is taken for broken
@@ -527,16 +528,5 @@ def _timecode(code: str, *, in_pairs: bool) -> Any:
 
 
 def _write(path: Path, parts: list[Any]) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            OpenEXR.File(parts).write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise storage_error(error, path) from error
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with written_whole(path) as part, part.open("wb") as file:
+        OpenEXR.File(parts).write(file)

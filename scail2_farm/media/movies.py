@@ -11,7 +11,6 @@ whatever its container says.
 from __future__ import annotations
 
 import itertools
-import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import av.error
 import numpy as np
 from av.stream import Disposition
 
+from scail2_farm.documents import written_whole
 from scail2_farm.errors import PlateMissing, PlateUnreadable, Where, storage_error
 from scail2_farm.frames import exact_rate
 from scail2_farm.media import yuv
@@ -326,20 +326,8 @@ def write_movie(
 
     Raises StorageError; the movie appears whole or not at all. ValueError when there are no frames.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        with av.open(f"file:{part.absolute()}", "w", format="mov") as container:
-            count = _encode(container, frames, rate, timecode, pixel_aspect)
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise storage_error(error, path) from error
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    return count
+    with written_whole(path) as part, av.open(f"file:{part.absolute()}", "w", format="mov") as container:
+        return _encode(container, frames, rate, timecode, pixel_aspect)
 
 
 def _encode(
