@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=45.0, help="wall-clock budget of a training")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2, help="that draw clips")
+    parser.add_argument("--start", type=Path, help="dit: folder of a snapshot whose transformer is trained on")
     parser.add_argument("--to", type=Path, help="folder of the snapshot")
     options = parser.parse_args()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -93,7 +94,8 @@ def main() -> None:
     elif options.stage == "dit":
         from train_dit import train_dit
 
-        train_dit(options.work, minutes=options.minutes, seed=options.seed, report=reporter(options.work))
+        report = reporter(options.work)
+        train_dit(options.work, minutes=options.minutes, seed=options.seed, start=options.start, report=report)
     elif options.stage == "vae":
         from train_vae import train_vae
 

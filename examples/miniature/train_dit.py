@@ -2,7 +2,7 @@
 # (PyTorch is there for training alone)
 """Training of the transformer on coded clips, against the clock.
 
-    python train.py dit --minutes 45
+    python train.py dit --work DIR --minutes 45
 
 The rate falls to nothing at the end of a wall-clock budget, whatever the machine. Stopping and starting again goes on
 from the last checkpoint.
@@ -20,6 +20,7 @@ import torch
 from clips import SHARD
 from network import DiT
 from optimise import Average, Muon
+from safetensors.torch import load_file
 from torch import Tensor
 
 MUON_RATE, ADAM_RATE = 0.012, 3e-3
@@ -182,10 +183,24 @@ def split(model: DiT) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter
     return inner, [p for _, p in named if id(p) not in chosen]
 
 
-def train_dit(folder: Path, *, minutes: float, seed: int, every: float = 90.0, report=None) -> None:
-    """Train until `minutes` of computing have passed, all runs together; `report(model, step, text)` at checkpoints."""
+def stored(snapshot: Path) -> dict[str, Tensor]:
+    """What a snapshot's transformer says of the network's parameters, in 32-bit floats."""
+    tensors = load_file(snapshot / "dit.safetensors")
+    named = {name.replace(".cross_attn.o.bias", ".constant"): value.float() for name, value in tensors.items()}
+    return {name: named[name] for name in DiT().state_dict()}
+
+
+def train_dit(
+    folder: Path, *, minutes: float, seed: int, start: Path | None = None, every: float = 90.0, report=None
+) -> None:
+    """Train until `minutes` of computing have passed, all runs together; `report(model, step)` at checkpoints.
+
+    With `start`, a snapshot's folder, its weights are trained on: the mixture is the late one from the first step.
+    """
     torch.manual_seed(seed)
     samples, model = Samples(folder / "set"), DiT()
+    if start:
+        model.load_state_dict(stored(start))
     inner, outer = split(model)
     muon, adam = Muon(inner), torch.optim.AdamW(outer, lr=ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     average = Average(model)
@@ -203,7 +218,7 @@ def train_dit(folder: Path, *, minutes: float, seed: int, every: float = 90.0, r
     began = saved = time.monotonic() - spent
     while (passed := time.monotonic() - began) < budget:
         progress = passed / budget
-        chosen = course(progress, rng, set(samples.arrays))
+        chosen = course(1.0 if start else progress, rng, set(samples.arrays))
         batch = samples.take(chosen.kind, chosen.frames, rng, count=round(TOKENS / chosen.tokens))
         loss = loss_of(model, batch, rng)
         for p in (*inner, *outer):
