@@ -168,7 +168,7 @@ class Scene:
     def references(self, *, width: int, height: int) -> tuple[Floats, Bytes, Floats]:
         """The composed reference (H, W, 3), its labels (H, W), and the same picture with nobody in it.
 
-        Equal columns, one a character, in the way the farm lays references side by side.
+        Equal columns, one a character: the farm places them like the performers, which binds as well.
         """
         rgb = np.empty((height, width, 3), np.float32)
         empty = np.empty((height, width, 3), np.float32)

@@ -81,21 +81,32 @@ def fitting(tensors: Tensors, shapes: Shapes, file: str) -> Tensors:
     return {name: np.ascontiguousarray(value, dtype=np.float16) for name, value in tensors.items()}
 
 
-def write_snapshot(work: Path, folder: Path) -> None:
-    """Write the six files from `dit.npz` and `vae.npz` in `work`."""
+def trained(path: Path) -> Tensors:
+    """The tensors a training left."""
+    with np.load(path) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def write_snapshot(work: Path, folder: Path, *, start: Path | None = None) -> None:
+    """Write the six files from `dit.npz` and `vae.npz` in `work`.
+
+    Where only the transformer was trained, the autoencoder is that of the snapshot in `start`.
+    """
+    vae = (start / VAE).read_bytes() if start and not (work / "vae.npz").exists() else None
     folder.mkdir(parents=True, exist_ok=True)
-    trained: dict[str, Tensors] = {}
-    for part in ("dit", "vae"):
-        with np.load(work / f"{part}.npz") as stored:
-            trained[part] = {name: stored[name] for name in stored.files}
-    config, dit = transformer(trained["dit"])
+    config, dit = transformer(trained(work / "dit.npz"))
     save_file(dit, folder / DIT)
-    save_file(autoencoder(trained["vae"]), folder / VAE)
+    if vae is None:
+        save_file(autoencoder(trained(work / "vae.npz")), folder / VAE)
+    else:
+        (folder / VAE).write_bytes(vae)
     for number, (file, shapes) in enumerate({T5: shapes_of(UMT5(T5_SIZES)), CLIP: clip_shapes(CLIP_SIZES)}.items()):
         save_file(fitting(random_tensors(shapes, np.random.default_rng([3, number])), shapes, file), folder / file)
     write_tokenizer(folder / TOKENIZER)
     sizes = {name: value for name, value in asdict(config).items() if name not in ("text_dim", "clip_dim")}
     document = {"model_type": "i2v", **sizes, "clip_heads": CLIP_SIZES.num_heads}
     (folder / CONFIG).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes for its owner alone
     parts = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     print(f"{folder}: {math.ceil(sum(parts.values()) / 1000)} kB  {parts}")

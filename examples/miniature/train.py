@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=45.0, help="wall-clock budget of a training")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2, help="that draw clips")
-    parser.add_argument("--start", type=Path, help="dit: folder of a snapshot whose transformer is trained on")
+    parser.add_argument("--start", type=Path, help="folder of a snapshot whose transformer is trained on")
     parser.add_argument("--to", type=Path, help="folder of the snapshot")
     options = parser.parse_args()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -103,7 +103,7 @@ def main() -> None:
     else:
         from snapshot import write_snapshot
 
-        write_snapshot(options.work, options.to)
+        write_snapshot(options.work, options.to, start=options.start)
 
 
 if __name__ == "__main__":
