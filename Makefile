@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 comma := ,
 EXTRAS := dev,nle$(if $(filter Linux,$(shell uname -s)),$(comma)cpu)
 STAMP := $(VENV)/.installed
+BLENDER := .venv-bpy
 
-.PHONY: demo test check schemas setup clean
+.PHONY: demo test check schemas setup blender clean
 
 demo: setup
 	$(BIN)/python examples/two_characters/make_media.py
@@ -36,5 +37,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $(STAMP)
 
+# Blender as a Python package, for tests/conform. It wants another numpy than ours: an environment of its own, 1 GB.
+blender: $(BLENDER)/.installed
+
+$(BLENDER)/.installed: constraints-bpy.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Blender 5.0 runs in Python 3.11 alone; run make blender PYTHON=python3.11")'
+	$(PYTHON) -m venv $(BLENDER)
+	$(BLENDER)/bin/python -m pip install --quiet --constraint constraints-bpy.txt bpy
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BLENDER) build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
