@@ -1,6 +1,8 @@
 """Edits in, edits out: OpenTimelineIO stops at this wall.
 
-`timeline` reads a cut over the JSON that `otiojson` reads; `takes` links takes into it and writes it back; `rates`
-turns written times into frames, `paths` written addresses into files; `cast` decides who plays whom in each clip. No
-picture is opened here.
+`formats` opens any cut as OTIO JSON (`bundles`, `edl`, `xmlcuts`, `nle`), which `otiojson` types; `timeline` walks it
+and finds what is shown of each clip: `nesting` reckons with the compounds and transitions around it, `retimes` with
+its speed, `sources` with its media. A `clips.Clip` then says which plate frames it needs. `rates` turns written times
+into frames, `paths` written addresses into files. `cast` decides who plays whom in each clip, and `takes` links takes
+into the cut and writes it back. No picture is opened here.
 """

@@ -1,9 +1,10 @@
 """Assignment rules: who plays whom in each clip of the cut, and how it was decided.
 
 Rules are read in order and all that match add up; the first that names a character, or sets a setting, is believed.
-A `shots` entry outranks them. Colours belong to characters and never to positions in a shot: the whole library is
-given its colours at once, in library order, so that a character keeps his colour from shot to shot. Beyond six
-characters a colour is given out again, to one who never meets its first holder.
+What a character says of himself counts less than the rules, a `shots` entry more. Colours belong to characters and
+never to positions in a shot: a character has one colour in the whole show. A colour said in the manifest or in a marker
+holds for every shot, one said in the library where these say none, and the others get what is left, in library order.
+Beyond six characters a colour is given out again, to one who never meets its first holder.
 
 What the schema has and this version does not do is refused by name, with file and line; nothing is left out silently.
 Every fault is gathered; none stops the reading.
@@ -15,28 +16,28 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from scail2_farm.documents import (
     SLOTS,
-    CastMember,
     CastRule,
+    Character,
     CharacterLibrary,
+    Chosen,
     Loaded,
     MatteSource,
+    SegmentSettings,
     Settled,
     ShotManifest,
     ShotOverride,
     Slot,
 )
+from scail2_farm.editorial.rules import Named, Names, Rule, Seen
 from scail2_farm.editorial.timeline import LONGEST_ID, Clip, Edit
 from scail2_farm.errors import CharacterUnknown, FarmError, SubmissionInvalid, Where
 
 State = Literal["rendered", "uncast", "skipped"]
 Step = str | int
-
-_UNREAD_CONDITIONS = ("track", "marker", "color", "record_tc", "source_tc", "media", "metadata", "equals")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class Member:
     """A character in a shot: the colour that stands for him, and where his matte is said to be.
 
     `matte` is None when neither the rule nor the library gives one. A relative matte path belongs to the manifest
-    when `matte_from_manifest`, else to the library.
+    when `matte_from_manifest`, else to the library. `where` is the place of the manifest that cast him.
     """
 
     id: str
@@ -58,8 +59,9 @@ class Member:
 class Casting:
     """What happens to one clip of the cut, or to one explicit shot (`clip` is None), and why.
 
-    `rules` are the rules that matched: where they stand, and what they say. `reason` is for people, of a shot that is
-    not rendered. `override` is the `shots` entry.
+    `rules` are the rules that matched: where they stand, and what matched and whom they cast, in words.
+    `settings` are in force for the whole shot; `segments`, the first that fits, in a part of it. `reason` is for
+    people, of a shot that is not rendered; `notes` are readings worth telling. `override` is the `shots` entry.
     """
 
     shot: str
@@ -68,32 +70,48 @@ class Casting:
     settings: Settled
     members: tuple[Member, ...] = ()
     rules: tuple[tuple[Where, str], ...] = ()
+    segments: tuple[SegmentSettings, ...] = ()
+    notes: tuple[str, ...] = ()
     reason: str = ""
     override: ShotOverride | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cast:
+    """One Casting per clip of the edit in cut order, then one per explicit shot; every fault of the casting.
+
+    `notes` are readings worth telling that are of no single clip: rules that match none.
+    """
+
+    castings: tuple[Casting, ...]
+    notes: tuple[str, ...] = ()
+    faults: tuple[FarmError, ...] = ()
+
+
 def cast_clips(
     edit: Edit | None, manifest: Loaded[ShotManifest] | None, library: Loaded[CharacterLibrary] | None
-) -> tuple[tuple[Casting, ...], list[FarmError]]:
-    """One Casting per clip of the edit in cut order, then one per explicit shot; and every fault of the casting.
+) -> Cast:
+    """Who plays whom in every clip.
 
     Faults of the clips themselves stay with them (Clip.fault). Without a manifest or a library every clip is uncast.
     """
     clips = edit.clips if edit is not None else ()
     if manifest is None or library is None:
         reason = "there is no manifest" if manifest is None else "the character library cannot be read"
-        return tuple(_Caster.unread(clip, reason) for clip in clips), []
-    caster = _Caster(edit, manifest, library)
-    castings = caster.cast()
-    return castings, caster.faults
+        return Cast(castings=tuple(_Caster.unread(clip, reason) for clip in clips))
+    return _Caster(edit, manifest, library).cast()
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A character as some place of the manifest asks for him."""
+    """A character as some place of the manifest asks for him, or a marker for which that place sends."""
 
-    member: CastMember
+    id: str
+    slot: Slot | None
+    matte: MatteSource | None
     place: tuple[Step, ...]
+    marker: str | None = None
+    named: Named | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +123,8 @@ class _Draft:
     wanted: tuple[_Wanted, ...]
     settings: Settled
     rules: tuple[tuple[Where, str], ...]
+    matched: tuple[int, ...]
+    notes: tuple[str, ...]
     skipped: str | None
     override: ShotOverride | None
 
@@ -117,6 +137,20 @@ class _Caster:
         self.manifest = manifest
         self.library = library
         self.faults: list[FarmError] = []
+        self.rules = [Rule(entry, index, manifest, edit) for index, entry in enumerate(manifest.document.cast)]
+        self.entries: dict[str, int] = {}
+        for index, shot in enumerate(manifest.document.shots):
+            self.entries.setdefault(shot.id, index)
+        self.named: dict[str, list[Clip]] = {}
+        for clip in self._clips:
+            for key in {clip.id, clip.name}:
+                self.named.setdefault(key, []).append(clip)
+        self.names = Names(library.document.characters)
+        self.parts: dict[tuple[int, tuple[str, ...]], tuple[tuple[_Wanted, ...], str]] = {}
+        self.misnamed: dict[_Wanted, list[Clip]] = {}
+        self.marked: dict[tuple[str, Slot | None], tuple[_Wanted, Clip]] = {}
+        self.members: dict[tuple[str, tuple[Step, ...]], Member] = {}
+        self.settled: dict[tuple[object, ...], tuple[Settled, tuple[str, ...]]] = {}
 
     @staticmethod
     def unread(clip: Clip, reason: str) -> Casting:
@@ -125,12 +159,15 @@ class _Caster:
             return Casting(shot=clip.id, clip=clip, state="skipped", settings=Settled(), reason=clip.skipped)
         return Casting(shot=clip.id, clip=clip, state="uncast", settings=Settled(), reason=reason)
 
-    def cast(self) -> tuple[Casting, ...]:
+    def cast(self) -> Cast:
         self._refuse_unread()
         self._check_shots()
-        self._check_characters()
+        self._check_ids()
         drafts = [self._draft(clip) for clip in self._clips]
         drafts += [self._explicit(index) for index, shot in enumerate(self._shots) if self._is_explicit(shot)]
+        self.faults += [fault for rule in self.rules for fault in rule.faults]
+        self._check_markers()
+        self._refuse_characters()
         rendered = [draft for draft in drafts if draft.skipped is None and draft.wanted]
         self._check_members(rendered)
         colors = self._colors(rendered)
@@ -139,7 +176,10 @@ class _Caster:
             what = "the manifest casts nobody: no clip of the cut is matched by a rule that names a character"
             fix = "write a rule, for example  cast: [{when: {clip: '*'}, characters: [{id: hero}]}]"
             self.faults.append(SubmissionInvalid(what, fix=fix, where=self.manifest.where("cast")))
-        return castings
+        matched = {index for draft in drafts for index in draft.matched}
+        idle = [rule for rule in self.rules if rule.index not in matched and not rule.faults]
+        notes = tuple(f"the rule at {rule.where} matches no clip" for rule in idle)
+        return Cast(castings=castings, notes=notes, faults=tuple(self.faults))
 
     @property
     def _clips(self) -> tuple[Clip, ...]:
@@ -148,10 +188,6 @@ class _Caster:
     @property
     def _shots(self) -> tuple[ShotOverride, ...]:
         return self.manifest.document.shots
-
-    @property
-    def _rules(self) -> tuple[CastRule, ...]:
-        return self.manifest.document.cast
 
     # ------------------------------------------------------------------- faults of the documents
 
@@ -179,24 +215,23 @@ class _Caster:
             self._refuse(f"deliver `{document.deliver.format}` frames yet", "deliver", "format")
         if self.edit is not None and document.rate is not None and document.rate != self.edit.rate:
             what = f"the manifest says {document.rate} frames a second, the edit {self.edit.rate}"
-            fix = "remove `rate:`; an .otio file has its own"
+            fix = "remove `rate:`; only an EDL has none of its own"
             self.faults.append(SubmissionInvalid(what, fix=fix, where=self.manifest.where("rate", field="rate")))
         self._refuse_settings(document.defaults, "defaults")
-        for index, rule in enumerate(self._rules):
-            for condition in _UNREAD_CONDITIONS:
-                if getattr(rule.when, condition) is not None:
-                    self._refuse(f"read `{condition}` rules yet", "cast", index, "when", condition)
-            if rule.characters == "from-marker":
-                self._refuse("read `characters: from-marker` yet", "cast", index, "characters")
+        for index, rule in enumerate(document.cast):
             self._refuse_settings(rule, "cast", index)
         for index, shot in enumerate(self._shots):
             self._refuse_settings(shot, "shots", index)
+            for number, segment in enumerate(shot.segments):
+                self._refuse_settings(segment, "shots", index, "segments", number)
         for wanted in self._all_wanted():
-            self._refuse_matte(wanted.member.matte, self.manifest, *wanted.place, "matte")
+            self._refuse_matte(wanted.matte, self.manifest, *wanted.place, "matte")
 
-    def _refuse_settings(self, settings: Settled, *place: Step) -> None:
+    def _refuse_settings(
+        self, settings: Chosen, *place: Step, loaded: Loaded[CharacterLibrary] | None = None, **more: str
+    ) -> None:
         if settings.preset == "lightning":
-            self._refuse("render the `lightning` preset yet (it needs a LoRA)", *place, "preset")
+            self._refuse("render the `lightning` preset yet (it needs a LoRA)", *place, "preset", loaded=loaded, **more)
 
     def _refuse_matte(
         self, matte: MatteSource | None, loaded: Loaded[ShotManifest] | Loaded[CharacterLibrary], *place: Step
@@ -205,55 +240,54 @@ class _Caster:
             library = self.library if loaded is self.library else None
             self._refuse(f"read `{matte.kind}` mattes yet", *place, matte.kind, loaded=library)
 
-    def _refuse_character(self, id: str) -> None:
-        """What a character who is cast asks for and this version does not do."""
-        character = self.library.document.characters[id]
-        place = ("characters", id)
-        if len(character.references) > 1:
-            words = "use more than one reference per character yet"
-            self._refuse(words, *place, "references", 1, loaded=self.library, character=id)
-        if character.lora:
-            self._refuse("load a character's `lora` yet", *place, "lora", loaded=self.library, character=id)
+    def _refuse_characters(self) -> None:
+        """What the characters who are cast ask for and this version does not do."""
+        everybody = [*self._all_wanted(), *(one for one, _ in self.marked.values())]
+        for id in dict.fromkeys(one.id for one in everybody):
+            character = self.library.document.characters.get(id)
+            if character is None:
+                continue
+            place = ("characters", id)
+            self._refuse_settings(character, *place, loaded=self.library, character=id)
+            if character.lora:
+                self._refuse("load a character's `lora` yet", *place, "lora", loaded=self.library, character=id)
 
     def _all_wanted(self) -> Iterator[_Wanted]:
-        """Every character the manifest names, with his place in it."""
-        for kind, entries in (("cast", self._rules), ("shots", self._shots)):
+        """Every character the manifest itself names, with his place in it."""
+        for kind, entries in (("cast", self.manifest.document.cast), ("shots", self._shots)):
             for index, entry in enumerate(entries):
                 yield from _wanted(entry, kind, index)
 
-    def _check_characters(self) -> None:
-        known = list(self.library.document.characters)
-        cast: dict[str, None] = {}
+    def _check_ids(self) -> None:
         for wanted in self._all_wanted():
-            if wanted.member.id in known:
-                cast[wanted.member.id] = None
-                continue
-            near = difflib.get_close_matches(wanted.member.id, known, n=3, cutoff=0.4) or known[:6]
-            self.faults.append(
-                CharacterUnknown(
-                    f"{wanted.member.id} is not in the character library",
-                    fix=f"nearest names in {self.library.path.name}: {', '.join(near)}",
-                    where=self.manifest.where(*wanted.place, "id", character=wanted.member.id),
+            if wanted.id not in self.library.document.characters:
+                self.faults.append(
+                    CharacterUnknown(
+                        f"{wanted.id} is not in the character library",
+                        fix=self._nearest_characters(wanted.id),
+                        where=self.manifest.where(*wanted.place, "id", character=wanted.id),
+                    )
                 )
-            )
-        for id in cast:
-            self._refuse_character(id)
+
+    def _nearest_characters(self, written: str) -> str:
+        return f"nearest names in {self.library.path.name}: {', '.join(self.names.nearest(written))}"
 
     def _check_shots(self) -> None:
         """`shots` entries that name no clip, or name themselves badly."""
-        seen: dict[str, int] = {}
+        seen: set[str] = set()
+        ids = {clip.id.casefold() for clip in self._clips}
         for index, shot in enumerate(self._shots):
             where = self.manifest.where("shots", index, "id", shot=shot.id)
             if shot.id.casefold() in seen:
                 what = f"the shot {shot.id} is given twice in `shots`"
                 self.faults.append(SubmissionInvalid(what, fix="keep one of the two entries", where=where))
-            seen[shot.id.casefold()] = index
-            matches = self._clips_of(shot)
+            seen.add(shot.id.casefold())
+            matches = shot.id in self.named
             if shot.media is not None and matches:
                 what = f"{shot.id} is a clip of the edit and has media of its own in `shots`"
                 fix = "leave out `media` to change the clip, or give the explicit shot another id"
                 self.faults.append(SubmissionInvalid(what, fix=fix, where=where))
-            elif shot.media is not None and shot.id.casefold() in {clip.id.casefold() for clip in self._clips}:
+            elif shot.media is not None and shot.id.casefold() in ids:
                 what = f"{shot.id} differs from a clip of the edit only in upper and lower case"
                 self.faults.append(SubmissionInvalid(what, fix="give the explicit shot another id", where=where))
             elif shot.media is None and not matches:
@@ -284,64 +318,129 @@ class _Caster:
         near = difflib.get_close_matches(shot.id, names, n=3, cutoff=0.4)
         return f"nearest clips: {', '.join(near)}" if near else "give the shot `media`, or the id of a clip"
 
-    def _clips_of(self, shot: ShotOverride) -> list[Clip]:
-        return [clip for clip in self._clips if shot.id in (clip.id, clip.name)]
-
     def _is_explicit(self, shot: ShotOverride) -> bool:
-        return shot.media is not None and not self._clips_of(shot)
+        return shot.media is not None and shot.id not in self.named
 
     # ------------------------------------------------------------------- one shot
 
     def _draft(self, clip: Clip) -> _Draft:
         """What the rules and the `shots` entry say about a clip."""
-        matched: list[tuple[int, CastRule]] = []
-        for index, rule in enumerate(self._rules):
-            if rule.when.clip is None or not fnmatchcase(clip.name, rule.when.clip):
-                continue
-            if any(getattr(rule.when, condition) is not None for condition in _UNREAD_CONDITIONS):
-                continue  # refused by name; whom it would match is not known
-            matched.append((index, rule))
-            if rule.stop:
-                break
-        entry = self._entry(clip)
+        seen = Seen.of(clip)
+        notes: list[str] = []
+        matched: list[Rule] = []
+        for rule in self.rules:
+            if rule.matches(seen, notes):
+                matched.append(rule)
+                if rule.entry.stop:
+                    break
+        wanted: list[_Wanted] = []
+        rules: list[tuple[Where, str]] = []
+        for rule in matched:
+            cast, says = self._part(rule, seen, notes)
+            wanted += cast
+            rules.append((rule.where, says))
+        entry = self.entries.get(clip.id, self.entries.get(clip.name))
         override = None if entry is None else self._shots[entry]
-        wanted = [one for index, rule in matched for one in _wanted(rule, "cast", index)]
-        rules = [(self.manifest.where("cast", index), _says(rule)) for index, rule in matched]
-        skipped = clip.skipped
         if override is not None and entry is not None:
             rules.append((self.manifest.where("shots", entry), f"shot {override.id}"))
             if override.characters is not None:
                 wanted = list(_wanted(override, "shots", entry))
-        if skipped is None:
-            skipped = self._skip(matched, override, entry)
-        levels = [self.manifest.document.defaults, *(rule for _, rule in matched)]
-        settings = _settled(levels[0], levels[1:], override)
-        return _Draft(clip.id, clip, _first_of_each(wanted), settings, tuple(rules), skipped, override)
+        skipped = clip.skipped or self._skip(matched, override, entry)
+        cast_once = _first_of_each(wanted)
+        settings, disputes = self._settings(matched, entry, cast_once)
+        return _Draft(
+            shot=clip.id,
+            clip=clip,
+            wanted=cast_once,
+            settings=settings,
+            rules=tuple(rules),
+            matched=tuple(rule.index for rule in matched),
+            notes=() if skipped else (*notes, *disputes),
+            skipped=skipped,
+            override=override,
+        )
 
-    def _entry(self, clip: Clip) -> int | None:
-        """The `shots` entry of a clip: by its id, else by its name."""
-        found = (index for key in (clip.id, clip.name) for index, shot in enumerate(self._shots) if shot.id == key)
-        return next(found, None)
+    def _part(self, rule: Rule, seen: Seen, notes: list[str]) -> tuple[tuple[_Wanted, ...], str]:
+        """Whom a rule casts in a clip it matches, and its words; the same for all clips with the same markers."""
+        markers = rule.markers(seen)
+        if (rule.index, markers) not in self.parts:
+            cast = tuple(self._cast_by(rule, markers))
+            self.parts[rule.index, markers] = cast, f"{rule.words(markers)}: {_does(rule.entry, cast)}"
+        cast, says = self.parts[rule.index, markers]
+        if rule.entry.characters == "from-marker" and seen.clip.skipped is None:
+            for one in cast:
+                if one.named is not None and one.named.wrong:
+                    self.misnamed.setdefault(one, []).append(seen.clip)
+                self.marked.setdefault((one.id, one.slot), (one, seen.clip))
+            if rule.asks_for_markers and not cast:
+                notes.append(f"no marker that {rule.where} is about names a character (CHAR:id)")
+        return cast, says
 
-    def _skip(
-        self, matched: Sequence[tuple[int, CastRule]], override: ShotOverride | None, entry: int | None
-    ) -> str | None:
+    def _cast_by(self, rule: Rule, markers: Sequence[str]) -> Iterator[_Wanted]:
+        """The characters a rule lists, or those that markers name for it."""
+        if rule.entry.characters != "from-marker":
+            yield from _wanted(rule.entry, "cast", rule.index)
+            return
+        for marker in markers:
+            for named in self.names.named_by(marker):
+                yield _Wanted(named.id, named.slot, None, ("cast", rule.index, "characters"), marker, named)
+
+    def _check_markers(self) -> None:
+        """Characters and colours in the names of markers that are none."""
+        for one, clips in self.misnamed.items():
+            name = clips[0].name or clips[0].id
+            more = f" and of {len(clips) - 1} more" if len(clips) > 1 else ""
+            of = f"the marker '{one.marker}' of {name}{more}"
+            where = self.manifest.where(*one.place, clip=name, character=one.id)
+            if one.named is not None and one.named.known:
+                what = f"{of} gives {one.id} the colour '{one.named.color}', which is none of the model's"
+                fix = f"write one of {', '.join(SLOTS)} after `=`, or leave the colour out"
+                self.faults.append(SubmissionInvalid(what, fix=fix, where=where))
+            else:
+                what = f"{of} names {one.id}, and there is no such character in the library"
+                self.faults.append(CharacterUnknown(what, fix=self._nearest_characters(one.id), where=where))
+
+    def _skip(self, matched: Sequence[Rule], override: ShotOverride | None, entry: int | None) -> str | None:
         """Why a clip is skipped; a `shots` entry that says `skip` or names characters outranks a rule."""
         if override is not None and entry is not None and override.skip:
             return f"skipped by {self.manifest.where('shots', entry)}"
         if override is not None and ("skip" in override.model_fields_set or override.characters is not None):
             return None
-        by = next((index for index, rule in matched if rule.skip), None)
-        return None if by is None else f"skipped by {self.manifest.where('cast', by)}"
+        by = next((rule for rule in matched if rule.entry.skip), None)
+        return None if by is None else f"skipped by {by.where}"
 
     def _explicit(self, index: int) -> _Draft:
         """A shot that is in no edit. Rules are about clips and do not reach it."""
         shot = self._shots[index]
         where = self.manifest.where("shots", index)
         wanted = _first_of_each(_wanted(shot, "shots", index))
-        settings = _settled(self.manifest.document.defaults, (), shot)
-        skipped = f"skipped by {where}" if shot.skip else None
-        return _Draft(shot.id, None, wanted, settings, ((where, f"shot {shot.id}"),), skipped, shot)
+        settings, disputes = self._settings((), index, wanted)
+        return _Draft(
+            shot=shot.id,
+            clip=None,
+            wanted=wanted,
+            settings=settings,
+            rules=((where, f"shot {shot.id}"),),
+            matched=(),
+            notes=() if shot.skip else disputes,
+            skipped=f"skipped by {where}" if shot.skip else None,
+            override=shot,
+        )
+
+    def _settings(
+        self, matched: Sequence[Rule], entry: int | None, wanted: Sequence[_Wanted]
+    ) -> tuple[Settled, tuple[str, ...]]:
+        """The settings of a shot, and notes of what its characters disagree about; worked out once per combination."""
+        key = (entry, tuple(rule.index for rule in matched), tuple(one.id for one in wanted))
+        if key not in self.settled:
+            override = None if entry is None else self._shots[entry]
+            characters = self.library.document.characters
+            cast = {one.id: characters[one.id] for one in wanted if one.id in characters}
+            rules = [rule.entry for rule in matched]
+            settings, notes = _settled(self.manifest.document.defaults, cast, rules, override)
+            overlaps = () if override is None else tuple(_overlaps(override.segments))
+            self.settled[key] = settings, (*notes, *overlaps)
+        return self.settled[key]
 
     def _check_members(self, rendered: Sequence[_Draft]) -> None:
         """More identities than the model tells apart, and mattes of the library this version does not read."""
@@ -351,51 +450,72 @@ class _Caster:
                 seventh = draft.wanted[len(SLOTS)]
                 self.faults.append(
                     SubmissionInvalid(
-                        f"{draft.shot} has {len(draft.wanted)} characters; {seventh.member.id} is the seventh",
+                        f"{draft.shot} has {len(draft.wanted)} characters; {seventh.id} is the seventh",
                         why=f"the model tells {len(SLOTS)} identities apart, one colour each",
                         fix="split the shot, or cast fewer characters in it",
-                        where=self.manifest.where(*seventh.place, shot=draft.shot, character=seventh.member.id),
+                        where=self.manifest.where(*seventh.place, shot=draft.shot, character=seventh.id),
                     )
                 )
             for wanted in draft.wanted:
-                character = self.library.document.characters.get(wanted.member.id)
-                if character is None or wanted.member.matte is not None or wanted.member.id in told:
+                character = self.library.document.characters.get(wanted.id)
+                if character is None or wanted.matte is not None or wanted.id in told:
                     continue
-                told.add(wanted.member.id)
-                self._refuse_matte(character.matte, self.library, "characters", wanted.member.id, "matte")
+                told.add(wanted.id)
+                self._refuse_matte(character.matte, self.library, "characters", wanted.id, "matte")
 
     # ------------------------------------------------------------------- colours
 
     def _colors(self, rendered: Sequence[_Draft]) -> Mapping[str, Slot]:
         """The colour of every character of the library.
 
-        A colour said in the library is kept, then one said in the manifest; the others get what is left, in library
-        order. When all six are given out, one gets the first colour that nobody he meets has.
+        A colour said in the manifest or a marker is kept, then one said in the library; the others get what is left,
+        in library order. When all six are given out, one gets the first colour that nobody he meets has.
         """
-        colors: dict[str, Slot] = {}
         characters = self.library.document.characters
-        for id, character in characters.items():
-            if character.slot is not None:
-                colors[id] = character.slot
-        for wanted in self._all_wanted():
-            if wanted.member.slot is not None and wanted.member.id in characters:
-                colors.setdefault(wanted.member.id, wanted.member.slot)
+        colors: dict[str, Slot] = {id: one.slot for id, one in characters.items() if one.slot is not None}
+        colors |= self._said_colors()
+        company: Mapping[str, set[str]] | None = None
         for id in characters:
             if id in colors:
                 continue
             taken = set(colors.values())
             if len(taken) == len(SLOTS):
-                taken = {colors[other] for other in _company(id, rendered) if other in colors}
+                company = _company(rendered) if company is None else company
+                taken = {colors[other] for other in company.get(id, ()) if other in colors}
             free: list[Slot] = [slot for slot in SLOTS if slot not in taken]
             colors[id] = free[0] if free else SLOTS[0]
         return colors
 
+    def _said_colors(self) -> dict[str, Slot]:
+        """The colours said in the manifest and in markers; a second colour for a character is a fault."""
+        said: dict[str, tuple[Slot, str]] = {}
+        told: set[tuple[str, Slot]] = set()
+        manifest = ((wanted, None) for wanted in self._all_wanted())
+        for wanted, clip in (*manifest, *self.marked.values()):
+            id, slot = wanted.id, wanted.slot
+            if slot is None or id not in self.library.document.characters:
+                continue
+            place = (*wanted.place, "slot")
+            by = "here" if clip is None else f"by the marker '{wanted.marker}' of {clip.name or clip.id}"
+            first, there = said.setdefault(id, (slot, f"at {self.manifest.where(*place)}" if clip is None else by))
+            if slot != first and (id, slot) not in told:
+                told.add((id, slot))
+                self.faults.append(
+                    SubmissionInvalid(
+                        f"{id} is {slot} {by}, and {first} {there}",
+                        why="a character has one colour in the whole show; it is what he is known by in every shot",
+                        fix=f"give {id} the same colour in both places, or say it in one of them alone",
+                        where=self.manifest.where(*place, character=id),
+                    )
+                )
+        return {id: slot for id, (slot, _) in said.items()}
+
     def _settle(self, draft: _Draft, colors: Mapping[str, Slot]) -> Casting:
-        members = tuple(self._member(one, colors) for one in draft.wanted if one.member.id in colors)
+        members = tuple(self._member(one, colors) for one in draft.wanted if one.id in colors)
         state: State = "skipped" if draft.skipped else "rendered" if members else "uncast"
         reason = draft.skipped or ""
         if state == "uncast":
-            unknown = [one.member.id for one in draft.wanted]
+            unknown = [one.id for one in draft.wanted]
             reason = "no rule matches it" if not draft.rules else "the rules that match name no character"
             reason = f"{', '.join(unknown)}: not in the library" if unknown else reason
         if state == "rendered":
@@ -407,19 +527,25 @@ class _Caster:
             members=members,
             settings=draft.settings,
             rules=draft.rules,
+            segments=draft.override.segments if draft.override is not None else (),
+            notes=draft.notes,
             reason=reason,
             override=draft.override,
         )
 
     def _member(self, wanted: _Wanted, colors: Mapping[str, Slot]) -> Member:
-        own = self.library.document.characters[wanted.member.id].matte
-        return Member(
-            id=wanted.member.id,
-            slot=wanted.member.slot or colors[wanted.member.id],
-            matte=wanted.member.matte or own,
-            matte_from_manifest=wanted.member.matte is not None,
-            where=self.manifest.where(*wanted.place, character=wanted.member.id),
-        )
+        """A character as he is in every shot in which this place of the manifest casts him."""
+        key = (wanted.id, wanted.place)
+        if key not in self.members:
+            own = self.library.document.characters[wanted.id].matte
+            self.members[key] = Member(
+                id=wanted.id,
+                slot=colors[wanted.id],
+                matte=wanted.matte or own,
+                matte_from_manifest=wanted.matte is not None,
+                where=self.manifest.where(*wanted.place, character=wanted.id),
+            )
+        return self.members[key]
 
     def _check_colors(self, shot: str, members: Sequence[Member]) -> None:
         holders: dict[Slot, Member] = {}
@@ -431,49 +557,75 @@ class _Caster:
                     SubmissionInvalid(
                         f"{first.id} and {member.id} both have {member.slot} in {shot}",
                         why="in a shot each character has a colour of his own; the model tells them apart by it",
-                        fix=f"give one of them another `slot:` (free here: {', '.join(free)})",
+                        fix=f"give one of them another `slot:` for the whole show (free here: {', '.join(free)})",
                         where=member.where,
                     )
                 )
 
 
 def _wanted(entry: CastRule | ShotOverride, kind: str, index: int) -> Iterator[_Wanted]:
+    """The characters an entry lists itself."""
     characters = entry.characters
     if characters is None or isinstance(characters, str):
         return
     for number, member in enumerate(characters):
-        yield _Wanted(member, (kind, index, "characters", number))
+        yield _Wanted(member.id, member.slot, member.matte, (kind, index, "characters", number))
 
 
 def _first_of_each(wanted: Iterable[_Wanted]) -> tuple[_Wanted, ...]:
     first: dict[str, _Wanted] = {}
     for one in wanted:
-        first.setdefault(one.member.id, one)
+        first.setdefault(one.id, one)
     return tuple(first.values())
 
 
-def _company(id: str, rendered: Sequence[_Draft]) -> set[str]:
-    """Everybody a character shares a shot with."""
-    shots = ({one.member.id for one in draft.wanted} for draft in rendered)
-    return {other for ids in shots if id in ids for other in ids if other != id}
+def _company(rendered: Sequence[_Draft]) -> Mapping[str, set[str]]:
+    """Everybody each character shares a shot with."""
+    found: dict[str, set[str]] = {}
+    for ids in {frozenset(one.id for one in draft.wanted) for draft in rendered}:
+        for id in ids:
+            found.setdefault(id, set()).update(ids - {id})
+    return found
 
 
-def _says(rule: CastRule) -> str:
-    """A rule in words."""
-    characters = rule.characters
-    says = [characters if isinstance(characters, str) else ", ".join(member.id for member in characters)]
-    settings = [key for key in Settled.model_fields if getattr(rule, key) is not None]
-    says += [f"sets {', '.join(settings)}"] if settings else []
-    does = "skip" if rule.skip else " and ".join(part for part in says if part)
-    return f"clip '{rule.when.clip}': {does or 'nothing'}{', stop' if rule.stop else ''}"
+def _does(entry: CastRule, cast: Sequence[_Wanted]) -> str:
+    """What a rule does to a clip, in words."""
+    settings = [key for key in Settled.model_fields if getattr(entry, key) is not None]
+    says = [", ".join(dict.fromkeys(one.id for one in cast)), f"sets {', '.join(settings)}" if settings else ""]
+    does = "skip" if entry.skip else " and ".join(part for part in says if part)
+    return f"{does or 'nothing'}{', stop' if entry.stop else ''}"
 
 
-def _settled(defaults: Settled, rules: Sequence[Settled], override: ShotOverride | None) -> Settled:
-    """Defaults < rules < shot; of several rules the first that sets a setting. What is appended to prompts adds up."""
+def _settled(
+    defaults: Settled, cast: Mapping[str, Character], rules: Sequence[Settled], override: ShotOverride | None
+) -> tuple[Settled, list[str]]:
+    """Defaults < characters < rules < shot, and notes of what characters disagree about and nobody settles.
+
+    Of several rules, and of several characters in the order they are cast, the first that sets a setting. What is
+    appended to prompts adds up.
+    """
     said: dict[str, object] = {}
-    outranking = [*([override] if override is not None else []), *rules, defaults]
+    notes: list[str] = []
+    outranking = [*([override] if override is not None else []), *rules]
     for key in Settled.model_fields:
-        said[key] = next((value for level in outranking if (value := getattr(level, key)) is not None), None)
+        value = next((value for level in outranking if (value := getattr(level, key)) is not None), None)
+        if value is None and key in Chosen.model_fields:
+            asked = {id: value for id, one in cast.items() if (value := getattr(one, key)) is not None}
+            value = next(iter(asked.values()), None)
+            if any(other != value for other in asked.values()):
+                first = next(iter(asked))
+                notes.append(f"{', '.join(asked)} ask for different `{key}`: {first} is cast first, and is believed")
+        said[key] = value if value is not None else getattr(defaults, key)
     appended = [level.prompt_append for level in (defaults, *rules, override) if level is not None]
     said["prompt_append"] = ", ".join(text for text in appended if text) or None
-    return Settled.model_validate({key: value for key, value in said.items() if value is not None})
+    return Settled.model_validate({key: value for key, value in said.items() if value is not None}), notes
+
+
+def _overlaps(segments: Sequence[SegmentSettings]) -> Iterator[str]:
+    """Notes of frames that two entries of `segments` are for."""
+    for number, later in enumerate(segments):
+        for earlier in segments[:number]:
+            first, last = max(earlier.frames[0], later.frames[0]), min(earlier.frames[1], later.frames[1])
+            if first <= last:
+                spans = " and ".join(f"[{one.frames[0]}, {one.frames[1]}]" for one in (earlier, later))
+                yield f"`segments` {spans} both hold frames {first}-{last}: the first is believed"

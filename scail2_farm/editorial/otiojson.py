@@ -64,7 +64,7 @@ def parse(path: Path) -> Node:
         raise _too_deep(path) from None
     except ValueError as error:
         raise unreadable(f"{path.name} cannot be read: {error}", path) from None
-    if _levels(document) > MOST_LEVELS:
+    if levels(document) > MOST_LEVELS:
         raise _too_deep(path)
     if not isinstance(document, dict) or not isinstance(document.get("OTIO_SCHEMA"), str):
         raise unreadable(f"{path.name} is JSON, but not OpenTimelineIO", path, 1)
@@ -88,15 +88,16 @@ def _object(pairs: list[tuple[str, Any]]) -> Node:
     return found
 
 
-def _levels(document: object) -> int:
-    deepest = 0
-    waiting = [(document, 1)]
-    while waiting:
-        node, level = waiting.pop()
-        if isinstance(node, dict | list):
-            deepest = max(deepest, level)
-            waiting.extend((child, level + 1) for child in (node.values() if isinstance(node, dict) else node))
-    return deepest
+def levels(document: object) -> int:
+    """How deep a JSON document is nested."""
+    """How deep objects and lists are nested, counted as far as it matters."""
+    levels = 0
+    layer: list[Any] = [document] if isinstance(document, dict | list) else []
+    while layer and levels <= MOST_LEVELS:
+        levels += 1
+        within = (child for node in layer for child in (node.values() if isinstance(node, dict) else node))
+        layer = [child for child in within if isinstance(child, (dict, list))]
+    return levels
 
 
 def unreadable(what: str, path: Path, line: int | None = None, fix: str | None = None) -> TimelineUnreadable:
@@ -117,7 +118,9 @@ def choose_timeline(document: Node, wanted: str | None, path: Path) -> tuple[Pla
     found = list(_timelines(document, (), path))
     names = ", ".join(repr(text_of(node, "name", path, place)) for place, node in found)
     if not found:
-        what = f"{path.name} holds a {document['OTIO_SCHEMA']} and no timeline"
+        inside = Counter(str(one.get("OTIO_SCHEMA")) for one in document.get("children") or [] if isinstance(one, dict))
+        listed = ", ".join(f"{count} {schema}" for schema, count in inside.items())
+        what = f"{path.name} holds a {document['OTIO_SCHEMA']}{f' ({listed})' if listed else ''} and no timeline"
         raise unreadable(what, path, fix="export the whole timeline, not a clip, a track or a bin")
     chosen = [(place, node) for place, node in found if wanted is None or text_of(node, "name", path, place) == wanted]
     if not chosen:
@@ -235,6 +238,16 @@ def range_of(node: Node, key: str, path: Path, place: Place) -> Range | None:
     return Range(start or Time(Fraction(0), duration.rate), duration)
 
 
+def marker_of(node: object, path: Path, place: Place) -> tuple[str, str]:
+    """A marker's name and colour; a newer marker's colour is an object with a name."""
+    if not isinstance(node, dict) or not str(node.get("OTIO_SCHEMA")).startswith("Marker."):
+        raise unreadable(f"{spelled(place)} is {str(node)[:60]!r}, where OpenTimelineIO has a marker", path)
+    color: object = node.get("color")
+    if isinstance(color, dict):
+        return text_of(node, "name", path, place), text_of(color, "name", path, (*place, "color"))
+    return text_of(node, "name", path, place), text_of(node, "color", path, place)
+
+
 # --------------------------------------------------------------------------- OpenTimelineIO's own opinion
 
 
@@ -254,28 +267,32 @@ def load_through_bindings(document: Node, path: Path) -> Any:
 
 
 def for_bindings(node: Any) -> Any:
-    """A copy in the words of OpenTimelineIO 0.18: newer markers, unknown effects and null references put plainly.
+    """A document in the words of OpenTimelineIO 0.18: newer markers, unknown effects and null references put plainly.
 
-    Only for asking it; the file keeps them as they came (editorial.md §2.2, §2.3).
+    Only for asking it; the file keeps them as they came (editorial.md §2.2, §2.3). What needs no change is shared.
     """
     if isinstance(node, list):
-        return [for_bindings(child) for child in node]
-    if not isinstance(node, dict):
-        return node
-    found = {key: for_bindings(value) for key, value in node.items()}
+        children: list[Any] = [for_bindings(child) if isinstance(child, list | dict) else child for child in node]
+        return children if any(new is not old for new, old in zip(children, node, strict=True)) else node
+    changed = {
+        key: new
+        for key, value in node.items()
+        if isinstance(value, list | dict) and (new := for_bindings(value)) is not value
+    }
     schema, _, version = str(node.get("OTIO_SCHEMA")).partition(".")
     if schema == "Marker" and version not in ("1", "2"):
         color = node.get("color")
-        found |= {"OTIO_SCHEMA": "Marker.2", "color": color.get("name") or "" if isinstance(color, dict) else color}
+        changed |= {"OTIO_SCHEMA": "Marker.2", "color": color.get("name") or "" if isinstance(color, dict) else color}
     if schema == "Clip" and version == "2":
-        references = node.get("media_references")
-        if references is None or isinstance(references, dict):
+        references = changed.get("media_references", node.get("media_references"))
+        if references is None or (isinstance(references, dict) and None in references.values()):
             kept = {key: value for key, value in (references or {}).items() if value is not None}
-            found["media_references"] = {key: found["media_references"][key] for key in kept}
-        found["active_media_reference_key"] = node.get("active_media_reference_key") or DEFAULT_KEY
-    if schema in ITEMS and isinstance(node.get("effects"), list):
-        found["effects"] = [_known_effect(effect) for effect in found["effects"]]
-    return found
+            changed["media_references"] = kept
+        if not node.get("active_media_reference_key"):
+            changed["active_media_reference_key"] = DEFAULT_KEY
+    if schema in ITEMS and node.get("effects") and isinstance(node["effects"], list):
+        changed["effects"] = [_known_effect(effect) for effect in changed.get("effects", node["effects"])]
+    return node | changed if changed else node
 
 
 def _known_effect(effect: Any) -> Any:

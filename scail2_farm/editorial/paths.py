@@ -107,8 +107,13 @@ def folder_url(folder: Path, *, beside: Path) -> str:
     """The address of a folder, with a slash at its end: relative when it lies inside `beside`, else file://."""
     folder, beside = folder.absolute(), beside.absolute()
     if folder.is_relative_to(beside) and folder != beside:
-        return quote(os.fsencode(folder.relative_to(beside).as_posix())) + "/"
-    return folder.as_uri().rstrip("/") + "/"
+        return _plain_escapes(quote(os.fsencode(folder.relative_to(beside).as_posix()))) + "/"
+    return _plain_escapes(folder.as_uri().rstrip("/")) + "/"
+
+
+def _plain_escapes(url: str) -> str:
+    """An address in which an escaped control character before a d is no frame number."""
+    return re.sub("(%0[1-9])d", r"\1%64", url)
 
 
 def _refuse_unwritable(url: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from math import floor, isfinite
+from math import ceil, floor, isfinite
 
 from scail2_farm.frames import FrameRange, exact_rate
 
@@ -34,7 +34,10 @@ class Time:
 
         Raises ValueError for anything that is not a finite count at a usable rate.
         """
-        return cls(_number(value, most=LARGEST), _rate(rate))
+        try:
+            return _read(value, rate)
+        except TypeError:
+            raise ValueError(f"{rate!r} is not a frame rate") from None  # a list or an object
 
     @property
     def exact(self) -> Fraction:
@@ -62,6 +65,11 @@ class Range:
     def frames(self) -> int:
         """The rounded length in frames of its own rate."""
         return round(self.duration.value)
+
+    @property
+    def rate(self) -> Fraction:
+        """The exact rate its frames are counted at."""
+        return self.duration.exact
 
 
 def offset(time: Time, origin: Time) -> Fraction:
@@ -92,6 +100,27 @@ def sampled(first: Fraction, *, count: int, step: Fraction) -> FrameRange:
     return FrameRange.from_last(start, max(start, frame_of(first + (count - 1) * step)))
 
 
+def shown(first: Fraction, *, length: Fraction, step: Fraction) -> FrameRange:
+    """The media frames that `length` frames of a clip lie on, from position `first`, each `step` media frames long.
+
+    What a retime needs: the frame its start falls in up to the one its end falls in, so that blending between frames
+    finds both; every frame that is sampled is among them.
+    """
+    start = frame_of(first)
+    until = ceil(_settled(first + length * step))
+    return FrameRange.from_last(start, max(start, until - 1, frame_of(first + (ceil(_settled(length)) - 1) * step)))
+
+
+def ceiled(frames: Fraction) -> int:
+    """Frames rounded up; what is within 0.02 of a whole number is that number."""
+    return ceil(_settled(frames))
+
+
+def _settled(position: Fraction) -> Fraction:
+    near = round(position)
+    return Fraction(near) if abs(position - near) <= WHOLE else position
+
+
 @lru_cache(maxsize=256)
 def _exact(rate: Fraction) -> Fraction:
     """exact_rate, once per rate: a long cut asks tens of thousands of times for the same few."""
@@ -102,16 +131,23 @@ def _from_whole(position: Fraction) -> Fraction:
     return abs(position - round(position))
 
 
-def _number(written: object, *, most: int) -> Fraction:
+@lru_cache(maxsize=4096, typed=True)
+def _read(value: object, rate: object) -> Time:
+    """Time.read, once for a time that is read again at once; a cut repeats its lengths, too."""
+    return Time(_number(value), _rate(rate))
+
+
+def _number(written: object) -> Fraction:
     if isinstance(written, bool) or not isinstance(written, int | float):
         raise ValueError(f"{written!r} is not a number")
-    if not isfinite(written) or abs(written) > most:
+    if abs(written) > LARGEST or not isfinite(written):
         raise ValueError(f"{written} is not a number of frames")
-    return Fraction(str(written))
+    return Fraction(int(written)) if written == int(written) else Fraction(str(written))
 
 
+@lru_cache(maxsize=256, typed=True)
 def _rate(written: object) -> Fraction:
-    rate = _number(written, most=LARGEST)
+    rate = _number(written)
     if not SLOWEST <= rate <= FASTEST:
         raise ValueError(f"{written} is not a frame rate")
     return rate

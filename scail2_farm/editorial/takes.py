@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,17 @@ import opentimelineio as otio
 from scail2_farm.documents import write_text
 from scail2_farm.editorial.otiojson import DEFAULT_KEY, Node, Place, for_bindings, load_through_bindings, unreadable
 from scail2_farm.editorial.paths import folder_url
-from scail2_farm.editorial.rates import Time, frame_of, offset
-from scail2_farm.editorial.timeline import KEY, Clip, Edit, is_ours
+from scail2_farm.editorial.rates import Time
+from scail2_farm.editorial.sources import KEY, active_key, is_ours
+from scail2_farm.editorial.timeline import Clip, Edit
 from scail2_farm.errors import storage_error
-from scail2_farm.frames import FrameRange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakeLink:
-    """A take as the cut refers to it: frames `first_file`.. in `folder`, and the plate frames they replace.
+    """A take as the cut refers to it: `count` files from number `first_file` in `folder`, `frame_step` numbers apart.
 
-    `cut` are the plate frames the cut uses, as used_frames gave them; `rate` the plate's.
+    `start` is the time of its first frame in the coordinates of the cut's source range: Used.time_of(first frame).
     """
 
     folder: Path
@@ -38,9 +37,8 @@ class TakeLink:
     suffix: str
     first_file: int
     count: int
-    first_plate_frame: int
-    cut: FrameRange
-    rate: Fraction
+    start: Time
+    frame_step: int = 1
     metadata: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
@@ -71,8 +69,9 @@ class _Link:
         if node["OTIO_SCHEMA"] == "Clip.1":
             references = {DEFAULT_KEY: node.get("media_reference")}
         source = self.clip.media.key if self.clip.media else DEFAULT_KEY
+        before = active_key(node) if node["OTIO_SCHEMA"] != "Clip.1" else DEFAULT_KEY
         references.pop(KEY, None)
-        references[KEY] = self._reference(references.get(source) or {}, source)
+        references[KEY] = self._reference(references.get(source) or {}, before)
         found: Node = {}
         for key, value in node.items():
             if key == "media_reference" and node["OTIO_SCHEMA"] == "Clip.1":
@@ -80,43 +79,33 @@ class _Link:
             found[key] = "Clip.2" if key == "OTIO_SCHEMA" else value
         return found | {"media_references": references, "active_media_reference_key": KEY}
 
-    def _reference(self, source: Node, key: str) -> Node:
+    def _reference(self, source: Node, before: str) -> Node:
+        """The take's reference; `before` is the key that was active in the cut as it was submitted.
+
+        OpenTimelineIO plays a sequence whose numbers are n apart n times slower than its own `rate`, which is
+        therefore n times that of the media: one file is one frame of it.
+        """
         take = self.take
-        start = self._start()
-        rate = float(start.rate)
-        written = start.value + take.first_plate_frame - take.cut.first
+        rate = float(take.start.rate)
         return {
             "OTIO_SCHEMA": "ImageSequenceReference.1",
-            "metadata": {KEY: dict(take.metadata) | {"active_before": key}},
+            "metadata": {KEY: dict(take.metadata) | {"active_before": before}},
             "name": f"{take.prefix}{'#' * take.padding}{take.suffix}",
             "available_range": {
                 "OTIO_SCHEMA": "TimeRange.1",
                 "duration": {"OTIO_SCHEMA": "RationalTime.1", "rate": rate, "value": float(take.count)},
-                "start_time": {"OTIO_SCHEMA": "RationalTime.1", "rate": rate, "value": float(written)},
+                "start_time": {"OTIO_SCHEMA": "RationalTime.1", "rate": rate, "value": float(take.start.value)},
             },
             "available_image_bounds": source.get("available_image_bounds"),
             "target_url_base": folder_url(take.folder, beside=self.beside),
             "name_prefix": take.prefix,
             "name_suffix": take.suffix,
             "start_frame": take.first_file,
-            "frame_step": 1,
-            "rate": rate,
+            "frame_step": take.frame_step,
+            "rate": rate * take.frame_step,
             "frame_zero_padding": take.padding,
             "missing_frame_policy": "error",
         }
-
-    def _start(self) -> Time:
-        """The time of the first plate frame the cut uses, in the original media's time where the edit gives one."""
-        clip, media = self.clip, self.clip.media
-        origin = media.start if media is not None and media.start is not None else None
-        if clip.relative and origin is not None:
-            origin = Time(Fraction(0), origin.rate)
-        if clip.source_start is None:
-            return origin or Time(Fraction(0), self.take.rate)
-        if origin is None:
-            same = clip.source_start.exact == self.take.rate
-            origin = Time(Fraction(0), clip.source_start.rate if same else self.take.rate)
-        return Time(origin.value + frame_of(offset(clip.source_start, origin)), origin.rate)
 
 
 def _changed(node: Any, place: Place, change: Callable[[Node], Node]) -> Any:
@@ -173,6 +162,7 @@ def _told(node: Node) -> tuple[object, ...]:
         return node.get("name") or "", active, None
     start, duration = reference["available_range"]["start_time"], reference["available_range"]["duration"]
     name = reference["target_url_base"], reference["name_prefix"], reference["name_suffix"], reference["start_frame"]
+    name = (*name, reference["frame_step"])
     return node.get("name") or "", active, (*name, start["value"], start["rate"], duration["value"])
 
 
@@ -183,4 +173,5 @@ def _told_by_bindings(clip: Any) -> tuple[object, ...]:
         return clip.name, active, None
     available = reference.available_range
     name = reference.target_url_base, reference.name_prefix, reference.name_suffix, reference.start_frame
+    name = (*name, reference.frame_step)
     return clip.name, active, (*name, available.start_time.value, available.start_time.rate, available.duration.value)

@@ -1,29 +1,31 @@
 """Any cut as our Edit: every video clip of it, rendered or not, with the plate frames it uses.
 
-The parsed JSON (`otiojson`) is walked. OpenTimelineIO is asked whether it can load the file as well, so that nothing is
-rendered for a cut that cannot be returned (`takes` writes it back). What this version cannot render exactly is a fault
-of its clip, and matters only if the clip is cast.
+The parsed JSON is walked, whatever file it came from (`formats`). OpenTimelineIO is asked whether it can load it as
+well, so that nothing is rendered for a cut that cannot be returned (`takes` writes it back). What cannot be rendered
+exactly is a fault of its clip, and matters only if the clip is cast.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from scail2_farm.documents import PathMapping, Tracks
+from scail2_farm.editorial.clips import Clip, Marker, MediaReference, Used
+from scail2_farm.editorial.formats import BUNDLES, Opened, open_cut
+from scail2_farm.editorial.nesting import Around, Span, sample
 from scail2_farm.editorial.otiojson import (
     COMPOSITIONS,
-    DEFAULT_KEY,
     EFFECTS,
     ITEMS,
-    MEDIA,
     Node,
     Place,
     choose_timeline,
@@ -31,7 +33,7 @@ from scail2_farm.editorial.otiojson import (
     flag_of,
     list_of,
     load_through_bindings,
-    mistyped,
+    marker_of,
     parse,
     range_of,
     schema_of,
@@ -39,175 +41,17 @@ from scail2_farm.editorial.otiojson import (
     text_of,
     time_of,
     unreadable,
-    whole_of,
 )
-from scail2_farm.editorial.paths import MOST_DIGITS, MOVIES, local_path, locate
-from scail2_farm.editorial.rates import Range, Time, frame_of, offset, sampled
-from scail2_farm.errors import ClipUnsupported, FarmError, PlateMissing, TimelineUnreadable, Where
-from scail2_farm.frames import FramePattern, FrameRange
+from scail2_farm.editorial.rates import Range, Time
+from scail2_farm.editorial.retimes import MOST_UNKNOWN, Sampling, Warp, read_warp
+from scail2_farm.editorial.sources import KEY, Source, Sources, is_ours, reel_of
+from scail2_farm.errors import ClipUnsupported, FarmError, Where
+from scail2_farm.frames import timecode
 
-KEY = "scail2_farm"  # our media reference, and our metadata on it
+__all__ = ["KEY", "LONGEST_ID", "Clip", "Edit", "Marker", "MediaReference", "Used", "is_ours", "read_edit", "slug"]
+
 LONGEST_ID = 80
-STILLS = frozenset({".png", ".jpg", ".jpeg", ".exr", ".dpx", ".tif", ".tiff", ".tga", ".bmp", ".psd", ".gif"})
-
-
-# --------------------------------------------------------------------------- what an edit is
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MediaReference:
-    """The source media of a clip: a movie or still (`path`) or an image sequence (`pattern`).
-
-    `frames` are file numbers of a sequence, or frames from 0 of a movie; None when the edit does not say. `start` is
-    the time of the first of them in the media's own time, as written; None without an available range. Neither path
-    nor pattern is given when the clip has a fault that says why.
-    """
-
-    key: str
-    url: str
-    path: Path | None = None
-    pattern: FramePattern | None = None
-    rate: Fraction | None = None
-    frames: FrameRange | None = None
-    start: Time | None = None
-    length: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clip:
-    """One video clip of the cut, rendered or not.
-
-    `id` is unique in the edit and fit for file names, `place` the path in the JSON document. `record_start` counts
-    timeline frames from the timeline's own start, None when an earlier clip has no known length; `record_count` is 0
-    until then. `source_start` and `source_count` are what the cut uses (trimmed by every compound around the clip),
-    in the clip's own rate; None means all of media of unknown length. `notes` are readings worth telling.
-    """
-
-    id: str
-    name: str
-    track: str
-    track_index: int
-    place: Place
-    enabled: bool
-    skipped: str | None
-    media: MediaReference | None
-    faults: tuple[FarmError, ...]
-    notes: tuple[str, ...]
-    record_start: int | None
-    record_count: int
-    rate: Fraction
-    source_start: Time | None
-    source_count: int | None
-    relative: bool
-    metadata: Mapping[str, object]
-    file: str
-
-    @property
-    def fault(self) -> FarmError | None:
-        """The first reason why this clip cannot be rendered, None when there is none."""
-        return self.faults[0] if self.faults else None
-
-    def used_frames(self, probed: FrameRange | None = None, probed_start: int | None = None) -> FrameRange:
-        """The plate frames the cut uses, in the plate's numbering: file numbers, or frames from 0 of a movie.
-
-        `probed` is what the media really holds and `probed_start` the timecode of its first frame in frames since
-        midnight. Without an available range in the edit both decide where the media starts; nothing is taken for 0.
-        Raises ClipUnsupported or PlateMissing.
-        """
-        if self.faults:
-            raise self.faults[0]
-        media = self.media
-        assert media is not None, "a clip without media has a fault"
-        if self.source_start is None or self.source_count is None:
-            if probed is None:
-                raise self._missing("the edit does not say how long the media is, and it was not probed")
-            return probed
-        readings = list(self._readings(media, self.source_start, probed, probed_start))
-        if not readings:
-            raise self._missing(f"which file of {media.url} is the first cannot be told from the edit")
-        limits = probed if probed is not None else media.frames
-        if limits is None:
-            return readings[0]
-        fitting = next((used for used in readings if limits.covers(used)), None)
-        if fitting is None:
-            raise self._beyond(readings[0], limits)
-        return fitting
-
-    def media_timecode(self, frames: FrameRange) -> int | None:
-        """The timecode of the plate's `frames.first` in frames since midnight, as the edit has it.
-
-        None without one: an available range that starts at 0 or at the sequence's own first number counts frames.
-        """
-        media = self.media
-        if media is None or media.start is None or media.frames is None or media.start.value < 1:
-            return None
-        if media.pattern is not None and media.start.value == media.frames.first:
-            return None
-        return frame_of(media.start.value) + frames.first - media.frames.first
-
-    def _readings(
-        self, media: MediaReference, start: Time, probed: FrameRange | None, probed_start: int | None
-    ) -> Iterator[FrameRange]:
-        """The possible meanings of the cut's start, the likeliest first."""
-        if media.start is not None:
-            first = self._first_number(media, media.start, probed, probed_start)
-            if first is not None:
-                step = media.start.exact / self.rate
-                position = offset(start, Time(Fraction(0), media.start.rate) if self.relative else media.start)
-                yield sampled(first + position, count=self.source_count or 0, step=step)
-            return
-        if probed is None:
-            raise self._missing("the edit gives no available range, and the media was not probed")
-        rate = media.rate or self.rate
-        step = rate / self.rate
-        origins: list[tuple[int, int]] = []
-        if probed_start is not None:
-            origins.append((probed_start, probed.first))
-        if media.pattern is not None:
-            origins.append((0, 0))
-        elif probed_start is None:
-            origins.append((0, probed.first))
-        for value, first in origins:
-            position = first + offset(start, Time(Fraction(value), rate))
-            yield sampled(position, count=self.source_count or 0, step=step)
-
-    def _first_number(
-        self, media: MediaReference, start: Time, probed: FrameRange | None, probed_start: int | None
-    ) -> int | None:
-        """The plate frame that the available range starts at."""
-        length = media.length or 0
-        if media.frames is not None:
-            if media.pattern is None and probed is not None and probed_start is not None and length < probed.count:
-                # the edit knows a part of the movie: its timecode says which
-                within = frame_of(offset(start, Time(Fraction(probed_start), start.rate)))
-                if 0 <= within <= probed.count - length:
-                    return probed.first + within
-            return media.frames.first
-        if probed is None:
-            raise self._missing("the first number of the sequence is not in the edit, and it was not probed")
-        number = frame_of(start.value)
-        if probed.covers(FrameRange(number, length)):
-            return number
-        return probed.first if probed.count == length else None
-
-    def _missing(self, what: str) -> PlateMissing:
-        url = self.media.url if self.media else ""
-        return PlateMissing(f"{what} ({url})" if url not in what else what, where=self.where)
-
-    def _beyond(self, used: FrameRange, limits: FrameRange) -> PlateMissing:
-        head = min(used.count, max(0, limits.first - used.first))
-        tail = min(used.count, max(0, used.last - limits.last))
-        ends = [f"{count} at the {end}" for count, end in ((head, "head"), (tail, "tail")) if count]
-        return PlateMissing(
-            f"the cut uses frames {used}, the media has {limits}: missing {' and '.join(ends)}",
-            fix="relink the clip to media that covers the cut, or trim the clip",
-            where=self.where,
-        )
-
-    @property
-    def where(self) -> Where:
-        """The clip as the place of a fault."""
-        return Where(file=self.file, clip=self.name or self.id)
+NONE = Fraction(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +59,8 @@ class Edit:
     """Our reading of one timeline.
 
     `rate` is the timeline's (of its start time, else of most of its clips, 24 for a cut that has no time at all),
-    `start` its first frame, 0 when it gives none. `document` is the parsed file and is never changed.
+    `start` its first frame, 0 when it gives none. `document` is the cut as OTIO JSON and is never changed. `notes`
+    are readings worth telling that are of no single clip.
     """
 
     path: Path
@@ -224,6 +69,8 @@ class Edit:
     start: int
     clips: tuple[Clip, ...]
     document: Node
+    notes: tuple[str, ...] = ()
+    drop_frame: bool = False
 
 
 # --------------------------------------------------------------------------- reading the file
@@ -236,26 +83,45 @@ def read_edit(
     tracks: Tracks | None = None,
     path_map: Sequence[PathMapping] = (),
     source_dir: Path | None = None,
+    rate: Fraction | None = None,
+    prefer: Sequence[str] = (),
+    include_disabled: bool = False,
 ) -> Edit:
-    """Read a cut; `timeline` chooses one by name when the file holds several.
+    """Read a cut; `timeline` chooses one by name when the file holds several, `rate` is that of an EDL.
 
-    Relative media is taken under `source_dir`, else beside the file. `tracks` chooses video tracks by name; a track
-    without a name is called V1, V2 from the bottom. Raises TimelineUnreadable or StorageError.
+    Relative media is taken under `source_dir`, else beside the file; that of a bundle is where it was opened. `tracks`
+    chooses video tracks by name; a track without a name is called V1, V2 from the bottom. `prefer` are globs over the
+    keys of media references, the best first: such a reference is rendered from in place of the active one. Raises
+    TimelineUnreadable, StorageError, or SettingsInvalid when an adapter is not installed.
     """
-    if path.suffix.lower() != ".otio":
-        raise TimelineUnreadable(
-            f"{path.name} is not an .otio file",
-            why="this version reads OpenTimelineIO files (.otio)",
-            fix="export the timeline as OpenTimelineIO (.otio) from the NLE",
-            where=Where(file=str(path)),
-        )
-    document = parse(path)
-    place, node = choose_timeline(document, timeline, path)
-    folder = path.absolute().parent
-    reading = _Reading(path, folder / source_dir if source_dir else folder, tuple(path_map), tracks or Tracks())
-    edit = reading.read(document, place, node)
-    load_through_bindings(document, path)
+    opened = open_cut(path, rate=rate)
+    place, node = choose_timeline(opened.document, timeline, path)
+    folder = opened.folder / source_dir if source_dir and path.suffix.lower() not in BUNDLES else opened.folder
+    reading = _Reading(
+        path=path,
+        sources=Sources(path, folder, tuple(path_map), prefer),
+        tracks=tracks or Tracks(),
+        include_disabled=include_disabled,
+    )
+    edit = reading.read(opened, place, node)
+    load_through_bindings(opened.document, path)
     return edit
+
+
+def read_fragment(path: Path, *, path_map: Sequence[PathMapping] = ()) -> Edit:
+    """A file that holds a lone clip, track or stack, read as if it stood in a timeline of its own.
+
+    A submission is never one; studios keep such files, and their pipelines' expectations are tested against them.
+    Raises as read_edit does.
+    """
+    node = parse(path)
+    schema = schema_of(node, ITEMS, path, ())
+    track = node if schema != "Clip" else {"OTIO_SCHEMA": "Track.1", "kind": "Video", "name": "", "children": [node]}
+    stack: Node = {"OTIO_SCHEMA": "Stack.1", "name": "tracks", "children": [track]}
+    document: Node = {"OTIO_SCHEMA": "Timeline.1", "name": path.stem, "tracks": stack}
+    folder = path.absolute().parent
+    reading = _Reading(path=path, sources=Sources(path, folder, tuple(path_map), ()), tracks=Tracks())
+    return reading.read(Opened(document=document, folder=folder), (), document)
 
 
 # --------------------------------------------------------------------------- walking the cut
@@ -263,35 +129,64 @@ def read_edit(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Within:
-    """What the compounds around an item do to it.
+    """Where an item stands: its track, the compounds around it, and what it inherits from them."""
 
-    `origin` is the record time of the compound's own zero, `window` the visible part of its own time (None: all), both
-    in seconds. `skipped` and `constructs` are inherited reasons.
-    """
-
-    track: str
-    track_index: int
-    origin: Fraction | None
-    window: tuple[Fraction, Fraction] | None = None
+    around: Around
+    track: str = ""
+    track_index: int = 0
+    path: tuple[str, ...] = ()
     skipped: str | None = None
+    constructs: tuple[str, ...] = ()
+    unknown: bool = False
+    lanes: tuple[_Lane, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Spot:
+    """Where an item stands in its compound: seconds `at`, None when unknown, and what transitions reach past it."""
+
+    at: Fraction | None = NONE
+    before: Fraction = NONE
+    after: Fraction = NONE
     constructs: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
+_AT_THE_START = _Spot()
+
+
+class _Lane:
+    """The markers of one track or stack, found by the record time they touch."""
+
+    def __init__(self, marked: list[tuple[Fraction, Fraction, Marker]]):
+        self.marked = sorted(marked, key=lambda one: one[:2])
+        self.starts = [first for first, _, _ in self.marked]
+        self.longest = max(until - first for first, until, _ in self.marked)
+
+    def touching(self, record: Span) -> Iterator[Marker]:
+        """The markers that touch a record span; a point touches the span it is in."""
+        first, until = record
+        for index in range(bisect_left(self.starts, first - self.longest), bisect_left(self.starts, until)):
+            start, end, marker = self.marked[index]
+            if end > first or start == first:
+                yield marker
+
+
+@dataclass(slots=True, kw_only=True)
 class _Reading:
     """One pass over a timeline's video tracks."""
 
     path: Path
-    folder: Path
-    path_map: tuple[PathMapping, ...]
+    sources: Sources
     tracks: Tracks
-    clips: list[tuple[Clip, Fraction | None, Fraction | None]] = field(
-        default_factory=list[tuple[Clip, "Fraction | None", "Fraction | None"]]
+    include_disabled: bool = False
+    clips: list[tuple[Clip, Span | None, Fraction | None]] = field(
+        default_factory=list[tuple[Clip, "Span | None", "Fraction | None"]]
     )
     rates: Counter[Fraction] = field(default_factory=Counter["Fraction"])
     lengths: dict[int, Fraction | None] = field(default_factory=dict[int, "Fraction | None"])
+    notes: list[str] = field(default_factory=list[str])
 
-    def read(self, document: Node, place: Place, timeline: Node) -> Edit:
+    def read(self, opened: Opened, place: Place, timeline: Node) -> Edit:
         stack = timeline.get("tracks")
         place = (*place, "tracks")
         if stack is not None:
@@ -300,31 +195,29 @@ class _Reading:
             start = time_of(timeline, "global_start_time", self.path, place[:-1])
         except ValueError as error:
             raise unreadable(f"the timeline has no usable start: {error}", self.path) from None
-        begins = start.seconds if start else Fraction(0)
+        begins = start.seconds if start else NONE
         self._tracks(stack or {}, place, begins)
         usual = self.rates.most_common(1)
         rate = start.exact if start else usual[0][0] if usual else Fraction(24)
-        placed = [
-            replace(
-                clip,
-                record_start=None if record is None else round(record * rate),
-                record_count=0 if length is None else round(length * rate),
-                rate=clip.rate or (clip.media.rate if clip.media and clip.media.rate else rate),
-            )
-            for clip, record, length in self.clips
-        ]
         return Edit(
             path=self.path,
             name=text_of(timeline, "name", self.path, place[:-1]) or self.path.stem,
             rate=rate,
             start=round(begins * rate),
-            clips=_with_ids(placed),
-            document=document,
+            clips=tuple(
+                _finished(id, *draft, rate)
+                for id, draft in zip(_ids([clip for clip, _, _ in self.clips]), self.clips, strict=True)
+            ),
+            document=opened.document,
+            notes=(*opened.notes, *self.notes),
+            drop_frame=opened.drop_frame,
         )
 
     def _tracks(self, stack: Node, place: Place, begins: Fraction) -> None:
         """The top of the cut: its tracks from bottom to top."""
-        top = self._compound(stack, place, at=Fraction(0), within=_Within(track="", track_index=0, origin=begins))
+        outside = _Within(around=Around(origin=begins))
+        top = self._compound(stack, place, _AT_THE_START, outside) if stack else outside
+        top = replace(top, path=(), lanes=self._timeline_lane(stack, place, top, begins))
         number = 0
         for index, child in enumerate(list_of(stack, "children", self.path, place)):
             spot = (*place, "children", index)
@@ -336,100 +229,98 @@ class _Reading:
             chosen = any(fnmatchcase(name, glob) for glob in self.tracks.include)
             if not chosen or any(fnmatchcase(name, glob) for glob in self.tracks.exclude):
                 within = replace(within, skipped=within.skipped or f"the track {name} is left out by `tracks`")
-            self._item(child, spot, at=Fraction(0), within=within)
+            self._item(child, spot, _AT_THE_START, within)
 
     def _ignored(self, child: object, place: Place) -> bool:
         """Whether an item is a track of sound or other essence."""
         schema = schema_of(child, ITEMS | {"Transition": 1}, self.path, place)
         assert isinstance(child, dict)
-        kind = text_of(child, "kind", self.path, place) or "Video"
-        return schema == "Transition" or (schema in ("Track", "Sequence") and kind != "Video")
+        if schema not in ("Track", "Sequence"):
+            return schema == "Transition"
+        return (text_of(child, "kind", self.path, place) or "Video") != "Video"
 
-    def _item(self, node: Node, place: Place, *, at: Fraction | None, within: _Within) -> None:
+    def _item(self, node: Node, place: Place, spot: _Spot, within: _Within) -> None:
         schema = schema_of(node, ITEMS, self.path, place)
         if schema == "Clip":
-            self._clip(node, place, at=at, within=within)
+            self._clip(node, place, spot, within)
         elif schema in COMPOSITIONS:
-            inside = self._compound(node, place, at=at, within=within)
+            top = len(place) > 2 and place[-3] == "tracks"
+            inside = self._compound(node, place, spot, within)
+            name = text_of(node, "name", self.path, place)
+            inside = replace(inside, path=within.path if top or not name else (*within.path, name))
             self._children(node, place, schema, inside)
 
     def _children(self, node: Node, place: Place, schema: str, inside: _Within) -> None:
         """The items of a compound: one after the other in a track, on top of one another in a stack."""
         children = list_of(node, "children", self.path, place)
         one_after_other = schema != "Stack"
-        at: Fraction | None = Fraction(0)
-        for index, child in enumerate(children):
-            spot = (*place, "children", index)
-            if self._ignored(child, spot):
-                continue
-            within = inside
+        head, tail = inside.around.edges
+        spots = [index for index, child in enumerate(children) if not self._ignored(child, (*place, "children", index))]
+        at: Fraction | None = NONE
+        for index in spots:
+            child, where = children[index], (*place, "children", index)
+            spot = _Spot(before=head, after=tail) if head or tail else _AT_THE_START
             if one_after_other:
-                blends = tuple(self._blends(children, index, place))
-                within = replace(inside, constructs=inside.constructs + blends) if blends else inside
-            self._item(child, spot, at=at, within=within)
+                before = head if index == spots[0] else NONE
+                after = tail if index == spots[-1] else NONE
+                spot = self._between(children, index, place, _Spot(at=at, before=before, after=after))
+            self._item(child, where, spot, inside)
             if one_after_other:
-                length = self._length(child, spot)
+                length = self._length(child, where)
                 at = None if at is None or length is None else at + length
 
-    def _blends(self, children: list[Any], index: int, place: Place) -> Iterator[str]:
-        """The transitions either side of an item of a track."""
-        for near, side in ((index - 1, "head"), (index + 1, "tail")):
-            if 0 <= near < len(children):
-                spot = (*place, "children", near)
-                if schema_of(children[near], ITEMS | {"Transition": 1}, self.path, spot) == "Transition":
-                    kind = text_of(children[near], "transition_type", self.path, spot) or "transition"
-                    yield f"a {kind} at its {side}"
+    def _between(self, children: list[Any], index: int, place: Place, spot: _Spot) -> _Spot:
+        """A place in a track with what the transitions either side of it show of the item there."""
+        for near, key in ((index - 1, "in_offset"), (index + 1, "out_offset")):
+            if not 0 <= near < len(children):
+                continue
+            node, where = children[near], (*place, "children", near)
+            if not isinstance(node, dict) or not str(node.get("OTIO_SCHEMA")).startswith("Transition."):
+                continue
+            try:
+                reach = time_of(node, key, self.path, where)
+                seconds = reach.seconds if reach is not None else NONE
+                if seconds < 0:
+                    raise ValueError(f"its {key} is negative")
+            except ValueError as error:
+                kind = text_of(node, "transition_type", self.path, where) or "transition"
+                spot = replace(spot, constructs=(*spot.constructs, f"a {kind} beside it of which {error}"))
+                continue
+            if key == "in_offset":
+                spot = replace(spot, before=max(spot.before, seconds))
+            else:
+                spot = replace(spot, after=max(spot.after, seconds))
+        return spot
 
-    def _compound(self, node: Node, place: Place, *, at: Fraction | None, within: _Within) -> _Within:
+    def _compound(self, node: Node, place: Place, spot: _Spot, within: _Within) -> _Within:
         """What a compound does to the items in it."""
         name = text_of(node, "name", self.path, place) or spelled(place)
-        constructs = list(within.constructs)
-        constructs += [f"{effect} on the compound {name} around it" for effect in self._retimes(node, place)]
-        if at is None and within.window is not None:
-            constructs.append(f"an item without a length before {name}, in a trimmed compound")
+        warp, strange = read_warp(node, self.path, place)
+        constructs = [*within.constructs, *spot.constructs]
+        constructs += [f"{words} on the compound {name} around it" for words in strange]
         skipped = within.skipped
-        if not flag_of(node, "enabled", self.path, place):
+        if not flag_of(node, "enabled", self.path, place) and not self.include_disabled:
             skipped = skipped or f"{name} is disabled"
+        around, trim = within.around, None
         try:
-            trim = range_of(node, "source_range", self.path, place) if node else None
+            trim = range_of(node, "source_range", self.path, place)
+            reach = spot.before, spot.after
+            length = self._length(node, place)
+            around = around.entered(at=spot.at, length=length, trim=trim, warp=warp, before=reach)
         except ValueError as error:
-            constructs.append(f"the compound {name}: {error}")
-            trim = None
-        begins = trim.start.seconds if trim else Fraction(0)
-        window: tuple[Fraction, Fraction] | None = None
-        if trim is not None:
-            window = begins, begins + trim.duration.seconds
-        if within.window is not None and at is not None:
-            low, high = (edge - at + begins for edge in within.window)
-            window = (low, high) if window is None else (max(low, window[0]), min(high, window[1]))
-        if len(constructs) > len(within.constructs):
-            window = None  # under a retime the trim is not in the items' own time; nothing is left out by it
-        origin = None if at is None or within.origin is None else within.origin + at - begins
-        return replace(within, origin=origin, window=window, skipped=skipped, constructs=tuple(constructs))
-
-    def _retimes(self, node: Node, place: Place) -> Iterator[str]:
-        """The effects of an item that change its time, in words."""
-        for index, effect in enumerate(list_of(node, "effects", self.path, place)):
-            spot = (*place, "effects", index)
-            if not isinstance(effect, dict) or not isinstance(effect.get("OTIO_SCHEMA"), str):
-                raise mistyped(self.path, place, "effects", effect, "a list of effects")
-            schema = effect["OTIO_SCHEMA"].partition(".")[0]
-            if schema not in EFFECTS or schema == "Effect" or not flag_of(effect, "enabled", self.path, spot):
-                continue
-            schema_of(effect, EFFECTS, self.path, spot)
-            scalar = effect.get("time_scalar", 0 if schema == "FreezeFrame" else 1)
-            if schema == "FreezeFrame":
-                yield "a FreezeFrame"
-            elif schema != "LinearTimeWarp":
-                yield f"a {schema} ({text_of(effect, 'name', self.path, spot) or 'no name'})"
-            elif isinstance(scalar, bool) or scalar != 1:
-                yield f"a LinearTimeWarp of {scalar}"
-
-    def _unknown_effects(self, node: Node, place: Place) -> list[str]:
-        """The effects this version has never heard of; like an NLE's own they are taken to leave time alone."""
-        schemas = [str(effect["OTIO_SCHEMA"]) for effect in list_of(node, "effects", self.path, place)]
-        unknown = [schema for schema in schemas if schema.partition(".")[0] not in EFFECTS]
-        return [f"the effect {schema} is not known and taken to leave time alone" for schema in unknown]
+            constructs.append(f"the compound {name} around it: {error}")
+        inside = replace(
+            within,
+            around=around,
+            skipped=skipped,
+            constructs=tuple(constructs),
+            unknown=within.unknown or warp.unknown,
+        )
+        on: Literal["track", "timeline"] = (
+            "timeline" if schema_of(node, ITEMS, self.path, place) == "Stack" else "track"
+        )
+        marked = [] if place[-1] == "tracks" else list(self._marked(node, place, around, on))
+        return replace(inside, lanes=(*within.lanes, _Lane(marked))) if marked else inside
 
     def _length(self, node: Node, place: Place) -> Fraction | None:
         """The seconds an item lasts in its parent; None when the file does not say."""
@@ -446,13 +337,13 @@ class _Reading:
         if trim is not None:
             return trim.duration.seconds
         if schema == "Clip":
-            key, reference = self._source(node, place)
+            key, reference = self.sources.chosen(node, place)
             if reference is None:
                 return None
             available = range_of(reference, "available_range", self.path, (*place, key))
             return available.duration.seconds if available else None
         if schema in ("Gap", "Filler"):
-            return Fraction(0)
+            return NONE
         lengths: list[Fraction] = []
         for index, child in enumerate(list_of(node, "children", self.path, place)):
             spot = (*place, "children", index)
@@ -462,265 +353,268 @@ class _Reading:
             if length is None:
                 return None
             lengths.append(length)
-        return max(lengths, default=Fraction(0)) if schema == "Stack" else sum(lengths, Fraction(0))
+        return max(lengths, default=NONE) if schema == "Stack" else sum(lengths, NONE)
+
+    # ------------------------------------------------------------------- markers
+
+    def _timeline_lane(self, stack: Node, place: Place, top: _Within, begins: Fraction) -> tuple[_Lane, ...]:
+        """The markers of the timeline itself; Avid keeps some on the gaps of a track without pictures.
+
+        They count from the timeline's first frame; some applications count them from midnight as the record does.
+        """
+        marked = list(self._marked(stack, place, top.around, "timeline"))
+        for index, track in enumerate(list_of(stack, "children", self.path, place)):
+            where = (*place, "children", index)
+            if self._ignored(track, where) and text_of(track, "kind", self.path, where) != "Audio":
+                for number, gap in enumerate(list_of(track, "children", self.path, where)):
+                    if isinstance(gap, dict) and str(gap.get("OTIO_SCHEMA")).startswith("Gap."):
+                        marked += self._marked(gap, (*where, "children", number), top.around, "timeline")
+        length = self._length(stack, place) if stack and marked and begins else None
+        if length is not None:
+            until = begins + length
+            marked = [
+                (first - begins, last - begins, marker)
+                if first >= until and first - begins < until
+                else (first, last, marker)
+                for first, last, marker in marked
+            ]
+        return (_Lane(marked),) if marked else ()
+
+    def _marked(
+        self, node: Node, place: Place, around: Around, on: Literal["clip", "track", "timeline"]
+    ) -> Iterator[tuple[Fraction, Fraction, Marker]]:
+        """The markers of an item and the record span each stands on, where that can be told."""
+        if not node.get("markers"):
+            return
+        for index, marker in enumerate(list_of(node, "markers", self.path, place)):
+            spot = (*place, "markers", index)
+            name, color = marker_of(marker, self.path, spot)
+            try:
+                marked = range_of(marker, "marked_range", self.path, spot)
+            except ValueError:
+                marked = None
+            first = marked.start.seconds if marked is not None else NONE
+            span = around.recorded((first, first + marked.duration.seconds)) if marked is not None else None
+            if span is not None:
+                yield (*span, Marker(name=name, color=color, on=on))
+            else:
+                self.notes.append(f"the marker {name!r} stands at no time and marks no clip ({spelled(spot)})")
+
+    def _markers(self, node: Node, place: Place, within: _Within, record: Span | None) -> tuple[Marker, ...]:
+        """A clip's own markers, whatever their time (EDLs put record timecode there), then those it touches."""
+        own: list[Marker] = []
+        if node.get("markers"):
+            for index, marker in enumerate(list_of(node, "markers", self.path, place)):
+                name, color = marker_of(marker, self.path, (*place, "markers", index))
+                own.append(Marker(name=name, color=color, on="clip"))
+        if record is not None:
+            for lane in reversed(within.lanes):
+                own += lane.touching(record)
+        return tuple(own)
 
     # ------------------------------------------------------------------- one clip
 
-    def _clip(self, node: Node, place: Place, *, at: Fraction | None, within: _Within) -> None:
-        where = Where(file=str(self.path), clip=text_of(node, "name", self.path, place) or spelled(place))
-        faults: list[FarmError] = []
-        notes: list[str] = []
-        constructs = [*within.constructs, *self._retimes(node, place)]
-        key, reference = self._source(node, place)
-        media = self._media(node, key, reference, place, constructs, faults, notes)
+    def _clip(self, node: Node, place: Place, spot: _Spot, within: _Within) -> None:
+        name = text_of(node, "name", self.path, place)
+        source = self.sources.read(node, place)
+        warp, strange = read_warp(node, self.path, place)
+        constructs = [*within.constructs, *spot.constructs, *strange, *source.constructs]
+        notes = [*source.notes, *self._unknown_effects(node, place)]
         enabled = flag_of(node, "enabled", self.path, place)
-        skipped = within.skipped or (None if enabled else "the clip is disabled")
-        if reference is not None and str(reference["OTIO_SCHEMA"]).startswith("GeneratorReference."):
-            skipped = skipped or "a generator has no media to render from"
-            constructs.append("a generator as its media")
-        notes += self._unknown_effects(node, place)
+        skipped = within.skipped
+        if not enabled and not self.include_disabled:
+            skipped = skipped or "the clip is disabled"
+        skipped = skipped or source.skipped
         try:
             trim = range_of(node, "source_range", self.path, place)
         except ValueError as error:
             constructs.append(str(error))
             trim = None
         if trim is not None:
-            self.rates[trim.duration.exact] += 1
-        used = self._used(trim, media, at, within, constructs)
-        if used is not None and used.frames < 1:
-            skipped = skipped or (
-                "the clip has no frames" if trim and trim.frames < 1 else "trimmed out by the compound"
-            )
-        record = None
-        if within.origin is not None and at is not None:
-            record = within.origin + at + (used.head if used else 0)
-        relative = bool(used and media and _is_relative(used, media))
+            self.rates[trim.rate] += 1
+        shown = _Shown(source.media, trim, warp, within, spot)
+        try:
+            shown.reckon()
+        except ValueError as error:
+            constructs.append(str(error))
+        relative = shown.relative
         if relative:
             notes.append("the source range counts from the start of the media")
-        if used and media and media.rate is not None and media.rate != used.rate:
-            notes.append(f"{float(media.rate):.6g} in {float(used.rate):.6g}")
-        if constructs:
-            faults.insert(0, _unsupported(constructs, where))
+        media, rate = source.media, shown.rate
+        if media is not None and media.rate is not None and rate is not None and media.rate != rate:
+            notes.append(f"{float(media.rate):.6g} in {float(rate):.6g}")
+        reel = reel_of(node, source.reference)
+        where = Where(file=str(self.path), clip=name or spelled(place))
         clip = Clip(
             id="",
-            name=text_of(node, "name", self.path, place),
+            name=name,
             track=within.track,
             track_index=within.track_index,
+            path=within.path,
             place=place,
             enabled=enabled,
-            skipped=skipped,
+            skipped=skipped or shown.skipped,
             media=media,
-            faults=tuple(_placed(fault, where) for fault in faults),
-            notes=tuple(notes),
+            offline=source.offline,
+            policy=source.policy,
+            faults=tuple(self._faults(source, constructs, where, shown, reel)),
+            notes=(*notes, *shown.notes),
+            markers=self._markers(node, place, within, shown.record),
+            reel=reel,
             record_start=None,
             record_count=0,
-            rate=used.rate if used else Fraction(0),  # the timeline's, which is known at the end
-            source_start=used.start if used else None,
-            source_count=used.frames if used else None,
+            rate=rate or NONE,  # the timeline's, which is known at the end
+            source_start=shown.start,
+            source_count=shown.sampling.count if shown.start is not None else None,
+            speed=shown.speed,
+            sampling=shown.sampling,
             relative=relative,
             metadata=dict_of(node, "metadata", self.path, place),
             file=str(self.path),
         )
-        if not clip.faults and media is not None and media.frames is not None and clip.source_start is not None:
-            clip = _checked(clip)
-        self.clips.append((clip, record, used.seconds if used else None))
+        self.clips.append((clip, shown.record, shown.seconds))
 
-    def _used(
-        self,
-        trim: Range | None,
-        media: MediaReference | None,
-        at: Fraction | None,
-        within: _Within,
-        constructs: list[str],
-    ) -> _Used | None:
-        """What of the clip is seen through every compound around it; None when its length is not in the file."""
-        if trim is None and media is not None and media.start is not None and media.length is not None:
-            trim = Range(media.start, Time(Fraction(media.length), media.start.rate))
-        if trim is None:
-            if within.window is not None:
-                constructs.append("no length of its own, in a trimmed compound")
-            return None
-        head, seconds = Fraction(0), trim.duration.seconds
-        if within.window is not None and at is not None:
-            low, high = within.window
-            head = max(Fraction(0), low - at)
-            seconds = max(Fraction(0), min(high, at + seconds) - max(low, at))
-        elif within.window is not None:
-            constructs.append("an unknown place in a trimmed compound")
-        rate = trim.duration.exact
-        return _Used(trim.start.later(head), round(seconds * rate), rate, head, seconds)
-
-    def _source(self, node: Node, place: Place) -> tuple[str, Node | None]:
-        """The key and the media reference the cut was made with: the active one, and never one of our own takes."""
-        if schema_of(node, {"Clip": 2}, self.path, place) and node["OTIO_SCHEMA"] == "Clip.1":
-            return DEFAULT_KEY, self._reference(node.get("media_reference"), (*place, "media_reference"))
-        key = text_of(node, "active_media_reference_key", self.path, place) or DEFAULT_KEY
-        references = dict_of(node, "media_references", self.path, place)
-        active = references.get(key)
-        ours = _our_metadata(active)
-        if ours is not None:
-            before = ours.get("active_before")
-            others = [name for name, reference in references.items() if not is_ours(reference)]
-            for candidate in (before, DEFAULT_KEY, others[0] if len(others) == 1 else None):
-                if candidate in others:
-                    key, active = str(candidate), references[candidate]
-                    break
-            else:
-                return key, None
-        return key, self._reference(active, (*place, "media_references", key))
-
-    def _reference(self, reference: object, place: Place) -> Node | None:
-        if reference is None:
-            return None
-        schema_of(reference, MEDIA, self.path, place)
-        assert isinstance(reference, dict)
-        return reference
-
-    def _media(
-        self,
-        node: Node,
-        key: str,
-        reference: Node | None,
-        place: Place,
-        constructs: list[str],
-        faults: list[FarmError],
-        notes: list[str],
-    ) -> MediaReference | None:
-        """The clip's media, with what is wrong with it in `constructs`, `faults` and `notes`."""
-        references = dict_of(node, "media_references", self.path, place)
-        if KEY in references and references[KEY] is not None and not is_ours(references[KEY]):
-            constructs.append(f"a media reference named {KEY} that is none of our takes")
-        if reference is None:
-            known = ", ".join(repr(name) for name in references) or "none"
-            faults.append(
-                PlateMissing(f"the clip has no media under {key!r} (media references: {known})", fix="relink the clip")
+    def _faults(
+        self, source: Source, constructs: list[str], where: Where, shown: _Shown, reel: str | None
+    ) -> Iterator[FarmError]:
+        if constructs:
+            yield ClipUnsupported(
+                f"the clip has {'; '.join(constructs)}",
+                fix="bake or remove it, or leave the clip uncast",
+                where=where,
             )
+        for fault in source.faults:
+            if source.offline and shown.start is not None:
+                code = timecode(round(shown.start.value), shown.start.exact)
+                fault = type(fault)(
+                    f"{fault.what}; it shows {reel or 'media'} from {code}", why=fault.why, fix=fault.fix
+                )
+            fault.where = where
+            yield fault
+
+    def _unknown_effects(self, node: Node, place: Place) -> list[str]:
+        """The effects this version has never heard of; like an NLE's own they are taken to leave time alone."""
+        if not node.get("effects"):
+            return []
+        schemas = [str(effect["OTIO_SCHEMA"]) for effect in list_of(node, "effects", self.path, place)]
+        unknown = [schema for schema in schemas if schema.partition(".")[0] not in EFFECTS]
+        return [f"the effect {schema} is not known and taken to leave time alone" for schema in unknown]
+
+
+def _finished(id: str, clip: Clip, span: Span | None, seconds: Fraction | None, rate: Fraction) -> Clip:
+    """The clip with its id and its place in the record, once the whole cut is read."""
+    first = None if span is None else round(span[0] * rate)
+    length = seconds if span is None or seconds is None else span[1] - span[0]
+    own = clip.rate or (clip.media.rate if clip.media and clip.media.rate else rate)
+    count = 0 if length is None else round(length * rate)
+    return replace(clip, id=id, record_start=first, record_count=count, rate=own)
+
+
+# --------------------------------------------------------------------------- what is shown of one clip
+
+
+_WHOLE = Sampling(kind="whole")
+
+
+@dataclass(slots=True)
+class _Shown:
+    """What the cut shows of a clip: its start in its own time, how its media is sampled, and where in the record.
+
+    `start` is None when the edit does not say how long the clip is.
+    """
+
+    media: MediaReference | None
+    trim: Range | None
+    warp: Warp
+    within: _Within
+    spot: _Spot
+    start: Time | None = None
+    sampling: Sampling = _WHOLE
+    rate: Fraction | None = None
+    record: Span | None = None
+    seconds: Fraction | None = None
+    skipped: str | None = None
+    relative: bool = False
+    notes: list[str] = field(default_factory=list[str])
+
+    @property
+    def speed(self) -> Fraction | None:
+        """The clip's own speed times that of the compounds around it; None for a curve."""
+        around = self.within.around.speed
+        return None if around is None or self.warp.speed is None else around * self.warp.speed
+
+    def reckon(self) -> None:
+        """Find all of it. Raises ValueError, in words, for what cannot be told."""
+        own_trim, trim = self.trim is not None, self.trim
+        if trim is None and self.media is not None and self.media.start is not None and self.media.length is not None:
+            trim = Range(self.media.start, Time(Fraction(self.media.length), self.media.start.rate))
+        around = self.within.around
+        if trim is None:
+            self._unmeasured(around)
+            return
+        self.rate = trim.rate
+        self.start, self.seconds = trim.start, trim.duration.seconds
+        if trim.frames < 1:
+            self.skipped = "the clip has no frames"
+            self.record = self._whole_record(NONE)
+            self.sampling = Sampling()
+            return
+        if self.spot.at is None and (around.window is not None or around.frozen):
+            raise ValueError("an unknown place in a trimmed compound")
+        part = around.part(self.spot.at, self.seconds, self.spot.before, self.spot.after)
+        if part is None or (not part.seconds and not around.frozen):
+            self.skipped = "trimmed out by the compound"
+            self.record = self._whole_record(self.seconds)
+            self.sampling = Sampling()
+            self.seconds = NONE
+            return
+        self.record, self.seconds = part.record, part.seconds
+        self.start, self.sampling = sample(part, trim, self.warp, around=around, own_trim=own_trim)
+        self.relative = self.media is not None and _is_relative(self.start, trim, self.media)
+        self._tell(own_trim, trim)
+        if part.doubtful or any(self.sampling.slack):
+            self.notes.append(_DOUBT)
+
+    def _unmeasured(self, around: Around) -> None:
+        """A clip of which neither the cut nor its media says the length: all of its media."""
+        if around.window is not None or around.frozen:
+            raise ValueError("no length of its own, in a trimmed compound")
+        if self.spot.at is not None and around.origin is not None:
+            self.record = around.recorded((self.spot.at, self.spot.at))
+        if self.warp.speed == 0:
+            self.sampling = Sampling(kind="freeze")
+        elif self.warp.unknown:
+            self.sampling = Sampling(kind="whole", limited=True)
+
+    def _whole_record(self, length: Fraction) -> Span | None:
+        if self.spot.at is None:
             return None
-        schema = reference["OTIO_SCHEMA"].partition(".")[0]
-        spot = (*place, "media_references", key)
-        try:
-            available = range_of(reference, "available_range", self.path, spot)
-        except ValueError as error:
-            constructs.append(f"media of which {error}")
-            available = None
-        if available is not None and available.frames < 1:
-            notes.append("the available range is empty and not used")
-            available = None
-        start, length = (available.start, available.frames) if available else (None, None)
-        if available and available.duration.exact != available.start.exact:
-            length = round(available.duration.seconds * available.start.exact)
-        media = MediaReference(key=key, url="", rate=start.exact if start else None, start=start, length=length)
-        try:
-            if schema == "ExternalReference":
-                return self._external(reference, spot, media, constructs)
-            if schema == "ImageSequenceReference":
-                return self._sequence(reference, spot, media, constructs)
-        except PlateMissing as fault:
-            faults.append(fault)
-            return replace(media, url=self._url(reference, spot))
-        if schema != "GeneratorReference":
-            name = text_of(reference, "name", self.path, spot)
-            what = f"the media is offline ({schema}{f' {name!r}' if name else ''})"
-            faults.append(PlateMissing(what, fix="relink the clip and export the timeline again"))
-        return media
+        place = self.within.around.recorded((self.spot.at, self.spot.at + length))
+        return None if place is None else (place[0], place[0])
 
-    def _url(self, reference: Node, place: Place) -> str:
-        return text_of(reference, "target_url", self.path, place) or text_of(
-            reference, "target_url_base", self.path, place
-        )
-
-    def _external(self, reference: Node, place: Place, media: MediaReference, constructs: list[str]) -> MediaReference:
-        url = text_of(reference, "target_url", self.path, place)
-        found = locate(url, folder=self.folder, path_map=self.path_map)
-        if found.path is not None and found.path.suffix.lower() in STILLS - MOVIES:
-            constructs.append(f"one still picture ({found.path.name}) as its media")
-        frames = FrameRange(0, media.length) if media.length is not None and found.pattern is None else None
-        if found.frames is not None:
-            frames = found.frames if media.length is None else FrameRange(found.frames.first, media.length)
-        return replace(media, url=url, path=found.path, pattern=found.pattern, frames=frames)
-
-    def _sequence(self, reference: Node, place: Place, media: MediaReference, constructs: list[str]) -> MediaReference:
-        base = text_of(reference, "target_url_base", self.path, place)
-        prefix = text_of(reference, "name_prefix", self.path, place)
-        suffix = text_of(reference, "name_suffix", self.path, place)
-        first = whole_of(reference, "start_frame", 1, self.path, place)
-        step = whole_of(reference, "frame_step", 1, self.path, place)
-        padding = whole_of(reference, "frame_zero_padding", 0, self.path, place)
-        if step != 1:
-            constructs.append(f"an image sequence with a frame_step of {step}")
-        if not 0 <= padding <= MOST_DIGITS or "\0" in prefix + suffix or "/" in suffix:
-            raise PlateMissing(f"{prefix}#{suffix} with {padding} digits is no name of an image sequence")
-        folder = local_path(base or ".", folder=self.folder, path_map=self.path_map)
-        start = folder / prefix if "/" in prefix else folder
-        pattern = FramePattern(start.parent, start.name, max(1, padding), suffix)
-        if start is folder:
-            pattern = FramePattern(folder, prefix, max(1, padding), suffix)
-        rate = media.rate
-        if rate is None:
-            written = reference.get("rate")
-            try:
-                rate = Time.read(0, written).exact if written is not None else None
-            except ValueError:
-                rate = None
-            rate = rate if rate is not None and rate > 1 else None  # 1.0 stands in real files that are not 1 fps
-        frames = FrameRange(first, media.length) if media.length is not None else None
-        name = f"{base}{'' if not base or base.endswith('/') else '/'}{prefix}{'#' * max(1, padding)}{suffix}"
-        return replace(media, url=name, pattern=pattern, rate=rate, frames=frames)
+    def _tell(self, own_trim: bool, trim: Range) -> None:
+        if self.warp.unknown:
+            self.notes.append("its retime is a curve that is not in the edit: all of its media is rendered")
+        elif self.within.unknown:
+            self.notes.append(
+                "a compound around it is retimed by a curve that is not in the edit: all of it is rendered"
+            )
+            if trim.frames > MOST_UNKNOWN:
+                raise ValueError(f"{trim.frames} frames in a compound retimed by a curve that is not in the edit")
+        elif not own_trim and self.sampling.kind == "span":
+            self.notes.append("it is retimed and has no source range: all of its media is rendered")
 
 
-@dataclass(frozen=True, slots=True)
-class _Used:
-    """What the cut shows of a clip: its start in the clip's time, frames at `rate`, and what a compound cut off."""
-
-    start: Time
-    frames: int
-    rate: Fraction
-    head: Fraction
-    seconds: Fraction
+_DOUBT = "applications disagree what a retimed compound shows of its items: what any of them shows is rendered"
 
 
-def _our_metadata(reference: object) -> Node | None:
-    """What we wrote on a reference of ours; None for any other."""
-    metadata = reference.get("metadata") if isinstance(reference, dict) else None
-    ours = metadata.get(KEY) if isinstance(metadata, dict) else None
-    return ours if isinstance(ours, dict) else None
-
-
-def is_ours(reference: object) -> bool:
-    """Whether a media reference is a take of ours."""
-    return _our_metadata(reference) is not None
-
-
-def _is_relative(used: _Used, media: MediaReference) -> bool:
+def _is_relative(start: Time, trim: Range, media: MediaReference) -> bool:
     """Whether a source range counts from 0 while the media counts from its first file number (older AYON exports)."""
     if media.start is None or media.pattern is None or media.frames is None:
         return False
-    if media.start.value != media.frames.first or used.start.seconds >= media.start.seconds:
+    if media.start.value != media.frames.first or trim.start.seconds >= media.start.seconds:
         return False
-    return 0 <= used.start.seconds * media.start.exact < media.frames.count
-
-
-def _unsupported(constructs: Sequence[str], where: Where) -> ClipUnsupported:
-    return ClipUnsupported(
-        f"the clip has {'; '.join(constructs)}",
-        why="this version renders clips at their own speed, without transitions, and never silently the wrong frames",
-        fix="bake or remove it, or leave the clip uncast",
-        where=where,
-    )
-
-
-def _placed(fault: FarmError, where: Where) -> FarmError:
-    fault.where = where
-    return fault
-
-
-def _checked(clip: Clip) -> Clip:
-    """The clip with a fault when the cut uses frames the edit says the media does not have."""
-    try:
-        clip.used_frames()
-    except FarmError as fault:
-        return replace(clip, faults=(fault,))
-    return clip
+    return 0 <= start.seconds * media.start.exact < media.frames.count
 
 
 # --------------------------------------------------------------------------- shot ids
@@ -732,8 +626,8 @@ def slug(name: str) -> str:
     return kept[:LONGEST_ID].rstrip("._-") or "clip"
 
 
-def _with_ids(clips: Sequence[Clip]) -> tuple[Clip, ...]:
-    """Each clip with its shot id.
+def _ids(clips: Sequence[Clip]) -> list[str]:
+    """The shot id of each clip.
 
     Of clips whose names come to one slug, the first that is rendered keeps it; the others get a hash of what they
     show, so that their ids outlive a re-order. Letter case does not tell two ids apart, as on most disks.
@@ -752,4 +646,4 @@ def _with_ids(clips: Sequence[Clip]) -> tuple[Clip, ...]:
             again += 1
         taken.add(candidate.casefold())
         ids[index] = candidate
-    return tuple(replace(clip, id=ids[index]) for index, clip in enumerate(clips))
+    return [ids[index] for index in range(len(clips))]

@@ -1,10 +1,14 @@
-"""Plate geometry <-> the model's canvas: the size, the resize, the padding; and references fitted to it.
+"""Plate geometry <-> the model's canvas: the size, the resize, the padding; and references placed on it.
 
 The canvas keeps the plate's display aspect: the picture lies in its middle (the active box) and its edge is
 repeated around it, because the model fills black bars with inventions. Resizing is Pillow's bicubic in float, which
 filters when it reduces: OpenCV's does not, and aliases two hundred times as much (colour.md §5). Down in linear light
 and up in log: no ringing around highlights, and the energy of small lights kept. What a bicubic enlargement overshoots
 is clamped to the range of the samples around.
+
+The matte tells the model where a character goes, but the reference tells it how large: a portrait that fills the
+picture came out 1.71 times too large, one of the performer's height 1.003 times (users.md §3). So all characters of a
+shot are composed into one reference, each as tall as the performer and with the feet where the performer's are.
 """
 
 from __future__ import annotations
@@ -15,8 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from scail2_farm.media.mattes import THRESHOLD, Box, box
+
 STEP = 32  # both sides of the model's picture are multiples of it
 LARGEST = 65504.0  # what an infinite plate value becomes on its way to the model
+FAINT = 0.01  # coverage from which a pixel of a still shows its character
+RING = 3  # pixels around a character into which the filter carries his colours
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,13 @@ class Canvas:
                 candidate = (fits * fits / aspect, -across * tall, across, tall)
                 best = max(best, candidate) if best else candidate
         assert best is not None, "the area holds at least one step"
-        across, tall = best[2:]
+        return cls.around(width, height, pixel_aspect=pixel_aspect, size=best[2:])
+
+    @classmethod
+    def around(cls, width: int, height: int, *, pixel_aspect: float, size: tuple[int, int]) -> Canvas:
+        """The canvas of this `size` (width, height) for a plate: the plate in its middle, as large as it holds it."""
+        across, tall = size
+        aspect = width * pixel_aspect / height
         shown_width = max(1, min(across, round(min(across, tall * aspect))))
         shown_height = max(1, min(tall, round(min(tall, across / aspect))))
         active = ((across - shown_width) // 2, (tall - shown_height) // 2, shown_width, shown_height)
@@ -74,6 +88,15 @@ class Canvas:
         self._expect(labels)
         _, _, width, height = self.active
         return self._padded(resize_nearest(labels, width, height))
+
+    def from_another(self, rgb: np.ndarray, other: Canvas) -> np.ndarray:
+        """A picture of another canvas of the same plate (its height, width, 3) as this one's, in the range it has."""
+        if (other.width, other.height, other.active) == (self.width, self.height, self.active):
+            return rgb
+        left, top, width, height = other.active
+        shown = rgb[top : top + height, left : left + width]
+        _, _, width, height = self.active
+        return self._padded(np.clip(resize(shown, width, height), shown.min(), shown.max()))
 
     def from_canvas(self, rgb: np.ndarray, *, log: bool) -> np.ndarray:
         """The active box of a canvas picture (height, width, 3) at the plate's size, float32.
@@ -108,43 +131,265 @@ class Canvas:
 # --------------------------------------------------------------------------- references
 
 
-def fit_still(image: np.ndarray, mask: np.ndarray | None, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """A reference (H, W, 3) letterboxed into width x height, never cropped, its edge repeated around it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portrait:
+    """A performer's still: `image` (H, W, 3) sRGB in 0..1, `mask` (H, W) where white is the character (None: all is).
 
-    The mask (H, W) comes along by nearest, 0 around; without a mask the whole image is the character. Returns the
-    picture, float32 in 0..1, and the mask, (height, width) bool.
+    `slot` is the character's number in label maps; `seen` the box of the performer in plate pixels, None for one who
+    is never seen.
     """
-    tall, across = image.shape[:2]
-    if mask is not None and mask.shape != (tall, across):
-        raise ValueError(f"the mask {mask.shape} is not of the image's size {(tall, across)}")
-    scale = min(width / across, height / tall)
-    shown_width, shown_height = max(1, round(across * scale)), max(1, round(tall * scale))
-    left, top = (width - shown_width) // 2, (height - shown_height) // 2
-    right, bottom = width - left - shown_width, height - top - shown_height
-    shown = np.clip(resize(image.astype(np.float32, copy=False), shown_width, shown_height), 0.0, 1.0)
-    inside = np.ones((tall, across), np.uint8) if mask is None else (mask >= 0.5).astype(np.uint8)
-    placed = np.pad(resize_nearest(inside, shown_width, shown_height), ((top, bottom), (left, right)))
-    return pad_edges(shown, left, top, right, bottom), placed.astype(np.bool_)
+
+    image: np.ndarray
+    mask: np.ndarray | None
+    slot: int
+    seen: Box | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask is not None and self.mask.shape != self.image.shape[:2]:
+            raise ValueError(f"the mask {self.mask.shape} is not of the image's size {self.image.shape[:2]}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the still."""
+        return self.image.shape[1], self.image.shape[0]
+
+    @property
+    def coverage(self) -> np.ndarray:
+        """How much of each pixel is the character, (H, W, 1) float32."""
+        mask = np.ones(self.image.shape[:2], np.float32) if self.mask is None else self.mask
+        return mask.astype(np.float32, copy=False)[..., None]
+
+    @property
+    def character(self) -> Box:
+        """The character's box in the still."""
+        found = box(self.coverage[..., 0])
+        if found is None:
+            raise ValueError(f"the mask of slot {self.slot} has no white in it")
+        return found
 
 
-def compose_references(
-    references: Sequence[tuple[np.ndarray, np.ndarray | None, int]], canvas: Canvas
-) -> tuple[np.ndarray, np.ndarray]:
-    """One reference picture of all characters: (image (H, W, 3), mask (H, W) or None, slot number) each.
+def scale_off(size: tuple[int, int], character: Box, *, seen: Box, canvas: Canvas) -> float:
+    """How many times the performer's height a character would have, were his still letterboxed into the canvas.
 
-    A single character has the whole canvas; several stand side by side in equal columns, in the order given.
+    `size` (width, height) is the still's, `character` his box in it, `seen` the performer's in plate pixels.
+    """
+    scale = min(canvas.width / size[0], canvas.height / size[1])
+    return character[3] * scale / (seen[3] * canvas.active[3] / canvas.plate_height)
+
+
+def compose(portraits: Sequence[Portrait], canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
+    """One reference picture of all characters, each where `arrange` puts him.
+
+    Around them is what surrounds the first one in his still, its edges repeated; the others are pasted by their masks.
     Returns the picture (height, width, 3) float32 sRGB and its labels (height, width) uint8, 0 for background.
     """
-    if not references:
-        raise ValueError("a reference picture needs at least one character")
-    rgb = np.empty((canvas.height, canvas.width, 3), np.float32)
     labels = np.zeros((canvas.height, canvas.width), np.uint8)
-    edges = [round(index * canvas.width / len(references)) for index in range(len(references) + 1)]
-    for (image, mask, slot), left, right in zip(references, edges, edges[1:], strict=False):
-        shown, inside = fit_still(image, mask, right - left, canvas.height)
-        rgb[:, left:right] = shown
-        labels[:, left:right][inside] = slot
+    places = arrange(portraits, canvas)
+    rgb = _surrounded(portraits[0], places[0], canvas)
+    for portrait, place in zip(portraits[1:], places[1:], strict=True):
+        _paste(rgb, portrait, place)
+    for portrait, (left, top, width, height) in zip(portraits, places, strict=True):
+        labels[top : top + height, left : left + width][_solid(portrait, width, height)] = portrait.slot
     return rgb, labels
+
+
+def extra_view(portrait: Portrait, canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
+    """Another view of a character: the still letterboxed into the canvas, black wherever he is not.
+
+    Returns the picture (height, width, 3) float32 sRGB and its labels (height, width) uint8.
+    """
+    rgb = np.zeros((canvas.height, canvas.width, 3), np.float32)
+    labels = np.zeros((canvas.height, canvas.width), np.uint8)
+    left, top, width, height = place = _whole_pixels([_in_column(portrait, 0, 1, canvas)], canvas)[0]
+    _paste(rgb, portrait, place)
+    labels[top : top + height, left : left + width][_solid(portrait, width, height)] = portrait.slot
+    return rgb, labels
+
+
+# --------------------------------------------------------------------------- who stands where
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stand:
+    """Where a character is wanted on the canvas: middle, ground line, size; in pixels, not whole ones."""
+
+    centre: float
+    ground: float
+    width: float
+    height: float
+
+
+def arrange(portraits: Sequence[Portrait], canvas: Canvas) -> list[Box]:
+    """The box of each character on the canvas.
+
+    As tall as the performer was when first seen, on the performer's ground line, about the performer's middle. One who
+    is never seen takes the mean height and ground line of the others and the widest gap between them; when nobody is
+    seen, each still is letterboxed in a column of its own. Then nobody is cropped and nobody overlaps: who would leave
+    the canvas is moved inside, who would cover another is moved apart, left and right kept; where that cannot be, all
+    are reduced by one factor.
+    """
+    if not portraits:
+        raise ValueError("a reference picture needs at least one character")
+    if all(portrait.seen is None for portrait in portraits):
+        columns = len(portraits)
+        wanted = [_in_column(portrait, index, columns, canvas) for index, portrait in enumerate(portraits)]
+        return _whole_pixels(wanted, canvas)
+    known = [_as_seen(portrait, canvas) for portrait in portraits if portrait.seen is not None]
+    height = sum(stand.height for stand in known) / len(known)
+    ground = sum(stand.ground for stand in known) / len(known)
+    stands: list[_Stand] = []
+    for portrait in portraits:
+        if portrait.seen is not None:
+            stands.append(_as_seen(portrait, canvas))
+            continue
+        across = portrait.character[2] * height / portrait.character[3]
+        known.append(_Stand(centre=_widest_gap(known, canvas.width), ground=ground, width=across, height=height))
+        stands.append(known[-1])
+    return _whole_pixels(stands, canvas)
+
+
+def _as_seen(portrait: Portrait, canvas: Canvas) -> _Stand:
+    assert portrait.seen is not None, "only who is seen has a place of his own"
+    left, top, width, height = portrait.seen
+    across, down = canvas.active[2] / canvas.plate_width, canvas.active[3] / canvas.plate_height
+    _, _, own_width, own_height = portrait.character
+    return _Stand(
+        centre=canvas.active[0] + (left + width / 2) * across,
+        ground=canvas.active[1] + (top + height) * down,
+        width=own_width * height * down / own_height,
+        height=height * down,
+    )
+
+
+def _in_column(portrait: Portrait, column: int, columns: int, canvas: Canvas) -> _Stand:
+    """Where the character is when the whole still is letterboxed in one of equal columns."""
+    left, top, width, height = portrait.character
+    room = canvas.width / columns
+    scale = min(room / portrait.size[0], canvas.height / portrait.size[1])
+    return _Stand(
+        centre=(column + 0.5) * room + (left + width / 2 - portrait.size[0] / 2) * scale,
+        ground=canvas.height / 2 + (top + height - portrait.size[1] / 2) * scale,
+        width=width * scale,
+        height=height * scale,
+    )
+
+
+def _widest_gap(stands: Sequence[_Stand], width: int) -> float:
+    """The middle of the widest stretch of the canvas that nobody stands in; the leftmost of equals."""
+    spans = sorted((stand.centre - stand.width / 2, stand.centre + stand.width / 2) for stand in stands)
+    gaps: list[tuple[float, float]] = []
+    edge = 0.0
+    for left, right in [*spans, (width, width)]:
+        gaps.append((edge, left))
+        edge = max(edge, right)
+    left, right = max(gaps, key=lambda gap: gap[1] - gap[0])
+    return (left + right) / 2
+
+
+def _whole_pixels(stands: Sequence[_Stand], canvas: Canvas) -> list[Box]:
+    """Boxes of whole pixels for these stands, inside the canvas and apart."""
+    sizes = _sizes(stands, 1.0)
+    if sum(width for width, _ in sizes) > canvas.width or max(height for _, height in sizes) > canvas.height:
+        across, tallest = sum(stand.width for stand in stands), max(stand.height for stand in stands)
+        sizes = _sizes(stands, min(1.0, (canvas.width - len(stands)) / across, canvas.height / tallest))
+    order = sorted(range(len(stands)), key=lambda index: stands[index].centre)
+    lefts = _apart(
+        [stands[index].centre - sizes[index][0] / 2 for index in order],
+        [sizes[index][0] for index in order],
+        canvas.width,
+    )
+    boxes: dict[int, Box] = {}
+    for index, left in zip(order, lefts, strict=True):
+        width, height = sizes[index]
+        top = min(max(round(stands[index].ground) - height, 0), canvas.height - height)
+        boxes[index] = (left, top, width, height)
+    return [boxes[index] for index in range(len(stands))]
+
+
+def _sizes(stands: Sequence[_Stand], factor: float) -> list[tuple[int, int]]:
+    return [(max(1, round(stand.width * factor)), max(1, round(stand.height * factor))) for stand in stands]
+
+
+def _apart(lefts: Sequence[float], widths: Sequence[int], room: int) -> list[int]:
+    """Where boxes begin that want to begin at `lefts`, in that order, without overlap, within 0..room.
+
+    Together they move the least (in squares): less the widths before it, no box may begin before the one on its left,
+    and whoever would, shares the mean with him (pool adjacent violators).
+    """
+    pools: list[tuple[float, int]] = []
+    before = 0
+    for left, width in zip(lefts, widths, strict=True):
+        pools.append((left - before, 1))
+        before += width
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            (one, few), (other, more) = pools[-2:]
+            pools[-2:] = [((one * few + other * more) / (few + more), few + more)]
+    slack = [round(min(max(mean, 0), room - before)) for mean, count in pools for _ in range(count)]
+    return [free + sum(widths[:index]) for index, free in enumerate(slack)]
+
+
+# --------------------------------------------------------------------------- stills on the canvas
+
+
+def _surrounded(portrait: Portrait, place: Box, canvas: Canvas) -> np.ndarray:
+    """The still with its character at `place`, (height, width, 3), its edges repeated where it does not reach.
+
+    Where the still cuts through the character, the edge beside him is repeated, not he.
+    """
+    values = np.concatenate([portrait.image.astype(np.float32, copy=False), portrait.coverage], axis=-1)
+    shown, left, top = _spread(values, portrait.character, place, (canvas.width, canvas.height))
+    rgb, taken = np.clip(shown[..., :3], 0.0, 1.0), shown[..., 3] > FAINT
+    ground = rgb.copy()
+    sides = [(ground[0], taken[0]), (ground[-1], taken[-1]), (ground[:, 0], taken[:, 0]), (ground[:, -1], taken[:, -1])]
+    for line, inside in sides:
+        along = np.arange(len(line))
+        away = np.abs(along[:, None] - np.flatnonzero(inside)).min(axis=1, initial=len(line))
+        free = np.flatnonzero(away > RING)
+        if free.size:
+            line[:] = line[free[np.abs(along[:, None] - free).argmin(axis=1)]]
+    height, width = taken.shape
+    padded = pad_edges(ground, left, top, canvas.width - left - width, canvas.height - top - height)
+    padded[top : top + height, left : left + width] = rgb
+    return padded
+
+
+def _paste(rgb: np.ndarray, portrait: Portrait, place: Box) -> None:
+    """Lay the character over a picture, in place.
+
+    Colours are weighted by coverage in the resize, so that nothing from outside the mask bleeds into the edges.
+    """
+    weight = np.clip(portrait.coverage, 0.0, 1.0)
+    values = np.concatenate([portrait.image * weight, weight], axis=-1).astype(np.float32, copy=False)
+    shown, left, top = _spread(values, portrait.character, place, (rgb.shape[1], rgb.shape[0]))
+    alpha = shown[..., 3:]
+    color = np.clip(shown[..., :3] / np.maximum(alpha, FAINT), 0.0, 1.0)
+    under = rgb[top : top + shown.shape[0], left : left + shown.shape[1]]
+    under += np.clip(alpha, 0.0, 1.0) * (color - under)
+
+
+def _spread(values: np.ndarray, character: Box, place: Box, size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
+    """What a canvas of `size` shows of a still (H, W, channels) whose `character` box lies at `place`; and its place.
+
+    Returns (h, w, channels) float32, and the left and top of it on the canvas.
+    """
+    spans: list[tuple[int, int, float, float]] = []
+    for axis, extent in enumerate((values.shape[1], values.shape[0])):
+        begin, length, at, wide = character[axis], character[axis + 2], place[axis], place[axis + 2]
+        pixel = length / wide  # of the canvas, in pixels of the still
+        first = max(0, at - begin * wide // length)
+        last = min(size[axis], at + wide + (extent - begin - length) * wide // length)
+        start, end = begin + (first - at) * pixel, begin + (last - at) * pixel
+        spans.append((first, last, max(0.0, start), min(float(extent), end)))
+    (left, right, x0, x1), (top, bottom, y0, y1) = spans
+    return resize(values, right - left, bottom - top, part=(x0, y0, x1, y1)), left, top
+
+
+def _solid(portrait: Portrait, width: int, height: int) -> np.ndarray:
+    """Where the character is in his own box at this size, (height, width) bool, never nowhere."""
+    left, top, across, tall = portrait.character
+    white = portrait.coverage[top : top + tall, left : left + across, 0] >= THRESHOLD
+    solid = resize_nearest(white, width, height)
+    return solid if solid.any() else np.ones_like(solid)
 
 
 # --------------------------------------------------------------------------- pixels
@@ -158,13 +403,21 @@ def finite(rgb: np.ndarray) -> np.ndarray:
     return np.nan_to_num(picture, nan=0.0, posinf=LARGEST, neginf=-LARGEST)
 
 
-def resize(rgb: np.ndarray, width: int, height: int) -> np.ndarray:
-    """(H, W, channels) float32 by antialiased bicubic; the very same array when the size is the same."""
-    if rgb.shape[:2] == (height, width):
+def resize(
+    rgb: np.ndarray, width: int, height: int, *, part: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
+    """(H, W, channels) float32 by antialiased bicubic; the very same array when the size is the same.
+
+    `part` (left, top, right, bottom, not only whole pixels) is what is resized of it; else all is.
+    """
+    tall, across = rgb.shape[:2]
+    if (tall, across) == (height, width) and part in (None, (0, 0, across, tall)):
         return rgb
     planes = [
         np.asarray(
-            Image.fromarray(np.ascontiguousarray(rgb[..., index])).resize((width, height), Image.Resampling.BICUBIC)
+            Image.fromarray(np.ascontiguousarray(rgb[..., index])).resize(
+                (width, height), Image.Resampling.BICUBIC, box=part
+            )
         )
         for index in range(rgb.shape[2])
     ]

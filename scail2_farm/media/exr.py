@@ -16,8 +16,8 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,6 +33,7 @@ PIXEL_TYPES = ("uint", "half", "float")
 BYTES = {"uint": 4, "half": 2, "float": 4}
 LINES_PER_CHUNK = (1, 1, 1, 16, 32, 16, 32, 32, 32, 256, 256, 32, 256, 1)  # by compression code; measured, OpenEXR 3.5
 SHARED_BY_PARTS = ("timeCode", "chromaticities")  # OpenEXR: the same in every part or in none
+TIMES = ("timeCode", "keyCode")  # what a header says of its own frame and of no other
 OURS = "scail2_farm:"  # how the names of our own attributes begin
 
 
@@ -440,18 +441,38 @@ def display_rgb(pixels: ExrPixels) -> np.ndarray:
     return rgb
 
 
+def blackened(pixels: ExrPixels) -> ExrPixels:
+    """The same file with 0 in every pixel of every channel."""
+
+    def black(channel: Any) -> Any:
+        plane = np.zeros_like(channel.pixels)
+        return OpenEXR.Channel(plane, channel.xSampling, channel.ySampling, bool(channel.pLinear))
+
+    parts = (
+        OpenEXR.Part(dict(part.header), {name: black(channel) for name, channel in part.channels.items()}, part.name())
+        for part in pixels.parts
+    )
+    return replace(pixels, parts=tuple(parts))
+
+
 # --------------------------------------------------------------------------- writing
 
 
 def write_back(
-    path: Path, pixels: ExrPixels, *, rgb: np.ndarray, where: np.ndarray, attributes: Mapping[str, object]
+    path: Path,
+    pixels: ExrPixels,
+    *,
+    rgb: np.ndarray,
+    where: np.ndarray,
+    attributes: Mapping[str, object],
+    without: Collection[str] = (),
 ) -> None:
     """Write a file as it was read, with R, G and B replaced where `where` is true; ZIP throughout.
 
     `rgb` (H, W, 3) and `where` (H, W) bool cover the display window. A pixel outside the data window has no place
     in the file and stays unwritten. Values are converted to each channel's own type, half clamped to its finite
     range. Attributes go to the picture's part; timeCode and chromaticities to every part, as OpenEXR wants. What the
-    file says already stands; only our own attributes are replaced.
+    file says already stands; only our own attributes are replaced, and those named in `without` are left out of it.
 
     Raises StorageError.
     """
@@ -463,7 +484,8 @@ def write_back(
     values = _header_values(attributes)
     parts: list[Any] = []
     for index, part in enumerate(pixels.parts):
-        header = {name: value for name, value in part.header.items() if name not in ("channels", "chunkCount")}
+        stale = {"channels", "chunkCount", *without}
+        header = {name: value for name, value in part.header.items() if name not in stale}
         header["compression"] = OpenEXR.ZIP_COMPRESSION
         is_picture = index == pixels.picture
         for name, value in values.items():

@@ -9,14 +9,19 @@ Code values are coverage: nothing is linearised.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from scail2_farm.errors import FarmError, InputError, MatteMismatch, Where, storage_error
 from scail2_farm.frames import FramePattern, FrameRange, describe_frames
 from scail2_farm.media import exr, stills
+from scail2_farm.media.plates import nearest
+
+Box = tuple[int, int, int, int]
+"""A rectangle of pixels: left, top, width, height."""
 
 SLOT_NUMBERS: Mapping[str, int] = {"blue": 1, "red": 2, "green": 3, "magenta": 4, "cyan": 5, "yellow": 6}
 """The number an identity map holds for each slot; 0 is background."""
@@ -118,18 +123,22 @@ def _mismatch(path: Path, what: str) -> MatteMismatch:
     return MatteMismatch(f"the matte {path.name} {what}", where=Where(file=str(path)))
 
 
-def check_matte(pattern: FramePattern, frames: FrameRange, *, size: tuple[int, int]) -> list[FarmError]:
-    """Every fault of a matte sequence over `frames` (its own numbers): missing, damaged, or not of `size`.
+def check_matte(
+    pattern: FramePattern, frames: FrameRange, *, size: tuple[int, int], missing: Collection[int] = ()
+) -> list[FarmError]:
+    """Every fault of a matte sequence over `frames` (its own, counted from it): missing, damaged, or not of `size`.
 
-    One fault per kind with the frames it concerns.
+    Frames in `missing` may be absent: the plate lacks them, and something stands in. One fault per kind with the
+    numbers it concerns.
     """
     where = Where(file=str(pattern))
     known = set(pattern.on_disk())
-    missing = [n for n in frames.numbers if n not in known]
+    wanted = [n for n in frames.numbers if n in known or n not in missing]
+    absent = [n for n in wanted if n not in known]
     damaged: dict[str, list[int]] = {}
     other: dict[tuple[int, int], list[int]] = {}
     faults: list[FarmError] = []
-    for n in (n for n in frames.numbers if n in known):
+    for n in (n for n in wanted if n in known):
         path = pattern.path(n)
         try:
             found = matte_size(path)
@@ -141,26 +150,87 @@ def check_matte(pattern: FramePattern, frames: FrameRange, *, size: tuple[int, i
             continue
         if found != size:
             other.setdefault(found, []).append(n)
-    name = f"{pattern.prefix}{'#' * pattern.padding}{pattern.suffix}"
-    if missing:
-        have = frames.count - len(missing)
-        what = f"the matte {name} has {have} of {frames.count} frames; not there: {describe_frames(missing)}"
-        faults.append(MatteMismatch(what, fix=f"export {name} for frames {frames}", where=where))
+
+    def said(numbers: Sequence[int]) -> str:
+        return describe_frames(pattern.number(n) for n in numbers)
+
+    name = pattern.name_with_hashes
+    if absent:
+        what = f"the matte {name} has {len(wanted) - len(absent)} of {len(wanted)} frames; not there: {said(absent)}"
+        faults.append(MatteMismatch(what, fix=f"export {name} for frames {said(wanted)}", where=where))
     for reason, numbers in damaged.items():
-        what = f"the matte {name} at {describe_frames(numbers)} {reason}"
-        faults.append(MatteMismatch(what, fix=f"export frames {describe_frames(numbers)} again", where=where))
+        what = f"the matte {name} at {said(numbers)} {reason}"
+        faults.append(MatteMismatch(what, fix=f"export frames {said(numbers)} again", where=where))
     for (width, height), numbers in other.items():
-        what = f"the matte {name} at {describe_frames(numbers)} is {width}x{height}, the plate {size[0]}x{size[1]}"
+        what = f"the matte {name} at {said(numbers)} is {width}x{height}, the plate {size[0]}x{size[1]}"
         faults.append(MatteMismatch(what, fix=f"export it at {size[0]}x{size[1]}", where=where))
     return faults
 
 
-def anyone(pattern: FramePattern, frames: FrameRange) -> bool:
-    """Whether the matte is white (>= 0.5) anywhere in `frames`; reads no further than the first such frame.
+def matte_frame(
+    pattern: FramePattern,
+    frame: int,
+    *,
+    missing: Collection[int] = (),
+    stand_in: Literal["hold", "black"] | None = None,
+) -> int | None:
+    """The frame of a matte sequence that is read for `frame`, or None when nobody is there.
 
-    Raises MatteMismatch, StorageError.
+    Every frame is itself, but for those in `missing`, which the plate lacks: where they have no file, they are the
+    frame that stands in (`hold`), or nobody is in them. Raises StorageError.
     """
-    return any((read_matte(pattern.path(n)) >= THRESHOLD).any() for n in frames.numbers)
+    if frame not in missing or pattern.path(frame).is_file():
+        return frame
+    return nearest(frame, [n for n in pattern.on_disk() if n not in missing]) if stand_in == "hold" else None
+
+
+# --------------------------------------------------------------------------- where somebody is
+
+
+def box(matte: np.ndarray) -> Box | None:
+    """The smallest rectangle around the white (>= 0.5) of a matte (H, W); None when there is none."""
+    white = matte >= THRESHOLD
+    rows, columns = np.flatnonzero(white.any(axis=1)), np.flatnonzero(white.any(axis=0))
+    if not rows.size:
+        return None
+    left, top = int(columns[0]), int(rows[0])
+    return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
+
+
+class Presence:
+    """Where one character is, frame by frame of the mattes; each file is read when it is first asked about, and once.
+
+    `missing` and `stand_in` are the plate's, in frames of the mattes. Asking raises MatteMismatch, StorageError.
+    """
+
+    def __init__(
+        self,
+        pattern: FramePattern,
+        *,
+        missing: Collection[int] = (),
+        stand_in: Literal["hold", "black"] | None = None,
+    ):
+        self._pattern = pattern
+        self._missing = frozenset(missing)
+        self._stand_in: Literal["hold", "black"] | None = stand_in
+        self._boxes: dict[int, Box | None] = {}
+
+    def box(self, frame: int) -> Box | None:
+        """The box of the white at one frame, None when there is none."""
+        shown = matte_frame(self._pattern, frame, missing=self._missing, stand_in=self._stand_in)
+        if shown is not None and shown not in self._boxes:
+            self._boxes[shown] = box(read_matte(self._pattern.path(shown)))
+        return None if shown is None else self._boxes[shown]
+
+    def first_seen(self, frames: FrameRange) -> tuple[int, Box] | None:
+        """The first of `frames` with white in it, and where; None when there is none. Reads no further than that."""
+        found = ((n, box) for n in frames.numbers if (box := self.box(n)) is not None)
+        return next(found, None)
+
+    def anyone(self, frames: FrameRange) -> bool:
+        """Whether there is white anywhere in `frames`; reads no further than the first, and nothing if it is known."""
+        known = any(self._boxes.get(n) is not None for n in frames.numbers)
+        return known or self.first_seen(frames) is not None
 
 
 # --------------------------------------------------------------------------- several mattes, one frame

@@ -1,15 +1,19 @@
 """Plates: probe one, check its frames, open it, read frame n, write a frame in the plate's own class.
 
 Hides what a plate is made of. A plate is an EXR sequence (a FramePattern or one file) or a movie; frames are
-numbered as the files are, and from 0 in a movie. A movie's frames are delivered as float EXR: half would not hold
-what our decode of 12-bit video gives, and the contract is that pixels outside the matte equal that decode.
+numbered as the pattern counts its files, and from 0 in a movie. A movie's frames are delivered as float EXR: half would
+not hold what our decode of 12-bit video gives, and the contract is that pixels outside the matte equal that decode.
+
+Frames that the media lacks may be stood in for, when the caller names them: by the frame before, or by black. What
+stands in is a frame of the plate's own class, with a header from its neighbour.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from bisect import bisect
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -57,11 +61,15 @@ class PlateProbe:
 
 @dataclass(frozen=True, slots=True)
 class PlateFrame:
-    """One frame: `rgb` (H, W, 3) float32 over the display window; `native` is an EXR's own bits, None for a movie."""
+    """One frame: `rgb` (H, W, 3) float32 over the display window; `native` is an EXR's own bits, None for a movie.
+
+    `stood_in`: the media lacks this frame; pixels and header are made from another.
+    """
 
     number: int
     rgb: np.ndarray
     native: exr.ExrPixels | None
+    stood_in: bool = False
 
     @property
     def covered(self) -> np.ndarray:
@@ -74,21 +82,38 @@ class PlateFrame:
 
 
 class Plate:
-    """An open plate. A context manager; reading frames in order is the fast way."""
+    """An open plate. A context manager; reading frames in order is the fast way.
 
-    def __init__(self, source: FramePattern | Path, movie: movies.MovieReader | None):
+    `stand_ins` are the frames to be read in place of others, `black` whether only their size and class are wanted.
+    """
+
+    def __init__(
+        self,
+        source: FramePattern | Path,
+        movie: movies.MovieReader | None,
+        *,
+        stand_ins: Mapping[int, int],
+        black: bool,
+    ):
         self._source = source
         self._movie = movie
+        self._stand_ins = stand_ins
+        self._black = black
 
     def read(self, n: int) -> PlateFrame:
-        """Frame n: the number in the file name of a sequence, counted from 0 in a movie.
+        """Frame n as the pattern counts it, from 0 in a movie; what stands in for it when it was said to be missing.
 
         Raises PlateMissing, PlateUnreadable, StorageError.
         """
+        stood_in = n in self._stand_ins
+        black = stood_in and self._black
+        there = self._stand_ins.get(n, n)
         if self._movie is not None:
-            return PlateFrame(n, self._movie.read(n), None)
-        pixels = exr.read(_file(self._source, n))
-        return PlateFrame(n, exr.display_rgb(pixels), pixels)
+            rgb = self._movie.read(there)
+            return PlateFrame(n, np.zeros_like(rgb) if black else rgb, None, stood_in)
+        pixels = exr.read(_file(self._source, there))
+        pixels = exr.blackened(pixels) if black else pixels
+        return PlateFrame(n, exr.display_rgb(pixels), pixels, stood_in)
 
     def close(self) -> None:
         """Close the movie; a sequence holds nothing open."""
@@ -102,14 +127,39 @@ class Plate:
         self.close()
 
 
-def open_plate(path_or_pattern: Path | FramePattern) -> Plate:
-    """Open a plate for reading frames.
+def open_plate(
+    source: Path | FramePattern,
+    *,
+    missing: Collection[int] = (),
+    stand_in: Literal["hold", "black"] | None = None,
+) -> Plate:
+    """Open a plate for reading frames; with `stand_in`, the frames in `missing` are stood in for.
+
+    `hold` gives the nearest frame before that there is, else the first after; `black` is 0 in every channel.
 
     Raises PlateMissing, PlateUnreadable, StorageError.
     """
-    if _is_movie(path_or_pattern):
-        return Plate(path_or_pattern, movies.MovieReader(Path(str(path_or_pattern))))
-    return Plate(path_or_pattern, None)
+    gone = missing if stand_in else ()
+    black = stand_in == "black"
+    if not _is_movie(source):
+        return Plate(source, None, stand_ins=_stand_ins(source, gone, _on_disk(source) if gone else ()), black=black)
+    movie = movies.MovieReader(Path(str(source)))
+    return Plate(source, movie, stand_ins=_stand_ins(source, gone, range(movie.count)), black=black)
+
+
+def nearest(frame: int, there: Sequence[int]) -> int | None:
+    """The last of the frames `there`, which are in order, that is not after `frame`, else the first; None of none."""
+    return there[max(0, bisect(there, frame) - 1)] if there else None
+
+
+def _stand_ins(source: Path | FramePattern, missing: Collection[int], there: Iterable[int]) -> dict[int, int]:
+    """For each missing frame the one that stands in; raises PlateMissing when there is none at all."""
+    gone = frozenset(missing)
+    left = [n for n in there if n not in gone] if gone else []
+    found = {n: other for n in gone if (other := nearest(n, left)) is not None}
+    if len(found) < len(gone):
+        raise PlateMissing(f"{Path(str(source)).name} has no frame that could stand in", where=Where(file=str(source)))
+    return found
 
 
 # --------------------------------------------------------------------------- probing
@@ -155,6 +205,11 @@ def _file(source: Path | FramePattern, n: int) -> Path:
     if n != _own_number(source):
         raise PlateMissing(f"{source.name} is frame {_own_number(source)}, not {n}", where=Where(file=str(source)))
     return source
+
+
+def _number(source: Path | FramePattern, n: int) -> int:
+    """The number in the file name of frame n."""
+    return source.number(n) if isinstance(source, FramePattern) else n
 
 
 def _own_number(path: Path) -> int:
@@ -252,24 +307,28 @@ def _probe_movie(path: Path) -> PlateProbe:
         )
 
 
-def check_frames(path_or_pattern: Path | FramePattern, frames: FrameRange, *, size: tuple[int, int]) -> list[FarmError]:
-    """Every fault of the frames a shot needs: missing, incomplete, or not of `size` (width, height).
+def check_frames(
+    path_or_pattern: Path | FramePattern, frames: FrameRange, *, size: tuple[int, int], missing: Collection[int] = ()
+) -> list[FarmError]:
+    """Every fault of the frames a shot needs: absent, incomplete, or not of `size` (width, height).
 
-    One fault per kind with the frames it concerns, never one per frame. Nothing is decoded except in a movie, of
-    which the first and the last frame asked for are.
+    In place of the frames in `missing`, those that stand in for them are needed. One fault per kind with the numbers
+    it concerns, never one per frame. Nothing is decoded except in a movie, of which the first and the last frame are.
     """
     where = Where(file=str(path_or_pattern))
     try:
         if _is_movie(path_or_pattern):
-            return _check_movie(Path(str(path_or_pattern)), frames, size)
+            return _check_movie(Path(str(path_or_pattern)), frames, size, missing)
+        there = _on_disk(path_or_pattern)
+        needed = _needed(path_or_pattern, frames, missing, there)
     except FarmError as fault:
         return [fault]
-    known = set(_on_disk(path_or_pattern))
-    missing = [n for n in frames.numbers if n not in known]
+    known = set(there)
+    absent = [n for n in needed if n not in known]
     unreadable: dict[str, list[int]] = {}
     other_size: dict[tuple[int, int], list[int]] = {}
     faults: list[FarmError] = []
-    for n in (n for n in frames.numbers if n in known):
+    for n in (n for n in needed if n in known):
         path = _file(path_or_pattern, n)
         try:
             parts = exr.examine(path)
@@ -283,45 +342,58 @@ def check_frames(path_or_pattern: Path | FramePattern, frames: FrameRange, *, si
         if (part.display.width, part.display.height) != size:
             other_size.setdefault((part.display.width, part.display.height), []).append(n)
     name = Path(str(path_or_pattern)).name
-    if missing:
-        what = f"{name}: {len(missing)} of {frames.count} frames are not there: {describe_frames(missing)}"
+
+    def said(numbers: Sequence[int]) -> str:
+        listed = describe_frames(_number(path_or_pattern, n) for n in numbers)
+        return f"{'frame' if len(numbers) == 1 else 'frames'} {listed}"
+
+    if absent:
+        numbers = describe_frames(_number(path_or_pattern, n) for n in absent)
+        what = f"{name}: {len(absent)} of {frames.count} frames are not there: {numbers}"
         faults.append(PlateMissing(what, where=where))
     for reason, numbers in unreadable.items():
-        faults.append(PlateUnreadable(f"{name}: {_frames_words(numbers)} {reason}", where=where))
+        faults.append(PlateUnreadable(f"{name}: {said(numbers)}: {reason}", where=where))
     for (width, height), numbers in other_size.items():
-        what = f"{name}: {_frames_words(numbers)} {width}x{height}, the plate is {size[0]}x{size[1]}"
+        what = f"{name}: {said(numbers)}: {width}x{height}, the plate is {size[0]}x{size[1]}"
         faults.append(PlateUnreadable(what, fix="write all frames of the plate in one size", where=where))
     return faults
 
 
-def frame_bytes(path_or_pattern: Path | FramePattern, frames: FrameRange) -> int | None:
+def frame_bytes(
+    path_or_pattern: Path | FramePattern, frames: FrameRange, *, missing: Collection[int] = ()
+) -> int | None:
     """What the largest of these frames takes uncompressed in the plate's own class; None for a movie.
 
-    Raises PlateMissing, PlateUnreadable, StorageError.
+    In place of the frames in `missing`, those that stand in for them are looked at. Raises PlateMissing,
+    PlateUnreadable, StorageError.
     """
     if _is_movie(path_or_pattern):
         return None
-    sizes = (sum(part.bytes_unpacked for part in exr.examine(_file(path_or_pattern, n))) for n in frames.numbers)
+    needed = _needed(path_or_pattern, frames, missing, _on_disk(path_or_pattern) if missing else ())
+    sizes = (sum(part.bytes_unpacked for part in exr.examine(_file(path_or_pattern, n))) for n in needed)
     return max(sizes, default=0)
 
 
-def _frames_words(numbers: Iterable[int]) -> str:
-    listed = list(numbers)
-    return f"{'frame' if len(listed) == 1 else 'frames'} {describe_frames(listed)}:"
+def _needed(
+    source: Path | FramePattern, frames: FrameRange, missing: Collection[int], there: Iterable[int]
+) -> list[int]:
+    """The frames that are read for `frames`, in order: themselves, or what stands in."""
+    stand_ins = _stand_ins(source, missing, there)
+    return sorted({stand_ins.get(n, n) for n in frames.numbers})
 
 
-def _check_movie(path: Path, frames: FrameRange, size: tuple[int, int]) -> list[FarmError]:
+def _check_movie(path: Path, frames: FrameRange, size: tuple[int, int], missing: Collection[int]) -> list[FarmError]:
     where = Where(file=str(path))
     with movies.MovieReader(path) as movie:
         if (movie.width, movie.height) != size:
             what = f"{path.name} is {movie.width}x{movie.height}, the plate is {size[0]}x{size[1]}"
             return [PlateUnreadable(what, fix="submit again with the movie as it is now", where=where)]
-        there = FrameRange(0, movie.count)
-        if not there.covers(frames):
-            beyond = [n for n in frames.numbers if n not in there]
+        needed = _needed(path, frames, missing, range(movie.count))
+        beyond = [n for n in needed if not 0 <= n < movie.count]
+        if beyond:
             what = f"{path.name} has {movie.count} frames; {describe_frames(beyond)} are not there (counted from 0)"
             return [PlateMissing(what, where=where)]
-        for n in {frames.first, frames.last} if frames.count else set[int]():
+        for n in {needed[0], needed[-1]} if needed else set[int]():
             movie.read(n)
     return []
 
@@ -335,15 +407,17 @@ def write_exr(
     """Write a frame in the plate's own class, with R, G and B replaced by `rgb` where `where` is true.
 
     `rgb` (H, W, 3) float32 and `where` (H, W) bool cover the display window. Everything else of an EXR plate (other
-    pixels, channels, parts, attributes) is written as it was read, bit for bit; lossy compression becomes ZIP. A
-    movie's frame becomes a float EXR whose other pixels equal our decode. Attributes: timeCode as 'HH:MM:SS:FF' (`;`
+    pixels, channels, parts, attributes) is written as it was read, bit for bit; lossy compression becomes ZIP. Of a
+    frame that was stood in for, the time is that of `attributes` alone: its header is another frame's. A movie's frame
+    becomes a float EXR whose other pixels equal our decode. Attributes: timeCode as 'HH:MM:SS:FF' (`;`
     before FF when drop-frame), framesPerSecond as Fraction, colorInteropID and our own as str, pixelAspectRatio
     as float (for a movie; an EXR keeps its own).
 
     Raises StorageError; the file appears whole or not at all.
     """
     if frame.native is not None:
-        exr.write_back(path, frame.native, rgb=rgb, where=where, attributes=attributes)
+        not_its_own = exr.TIMES if frame.stood_in else ()
+        exr.write_back(path, frame.native, rgb=rgb, where=where, attributes=attributes, without=not_its_own)
         return
     if rgb.shape != frame.rgb.shape or where.shape != rgb.shape[:2] or where.dtype != np.bool_:
         raise ValueError(f"rgb {rgb.shape} and where {where.shape} {where.dtype} do not fit {frame.rgb.shape}")

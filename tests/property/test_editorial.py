@@ -16,7 +16,7 @@ from scail2_farm.documents import PathMapping
 from scail2_farm.editorial.paths import folder_url, local_path, locate
 from scail2_farm.editorial.rates import Time, frame_of, offset, sampled
 from scail2_farm.editorial.takes import TakeLink, link_takes, write_edit
-from scail2_farm.editorial.timeline import read_edit
+from scail2_farm.editorial.timeline import Used, read_edit
 from scail2_farm.errors import FarmError
 from scail2_farm.frames import FrameRange, exact_rate
 
@@ -95,12 +95,42 @@ def references() -> st.SearchStrategy[Node | None]:
     return st.one_of(sequence, sequence, movie, movie, missing, st.none())
 
 
+def speed(scalar: float) -> Node:
+    return {
+        "OTIO_SCHEMA": "LinearTimeWarp.1",
+        "name": "",
+        "metadata": {},
+        "effect_name": "",
+        "time_scalar": scalar,
+    }
+
+
+def lookup(offsets: list[float] | None) -> Node:
+    metadata: Node = {} if offsets is None else {"lookup": offsets}
+    return {"OTIO_SCHEMA": "TimeEffect.1", "name": "", "metadata": metadata, "effect_name": "TimeWarp"}
+
+
+def transition(before: float, after: float) -> Node:
+    return {
+        "OTIO_SCHEMA": "Transition.1",
+        "metadata": {},
+        "name": "",
+        "transition_type": "SMPTE_Dissolve",
+        "in_offset": time(before, 24.0),
+        "out_offset": time(after, 24.0),
+    }
+
+
 def item(schema: str) -> st.SearchStrategy[Node]:
     effects = st.sampled_from(
         [
             [],
             [],
-            [{"OTIO_SCHEMA": "LinearTimeWarp.1", "name": "", "metadata": {}, "effect_name": "", "time_scalar": 2.0}],
+            [speed(2.0)],
+            [speed(-0.5), speed(3.0)],
+            [speed(0.0)],
+            [lookup([0.0, -1.5, 3.0] * 140)],
+            [lookup(None)],
             [{"OTIO_SCHEMA": "AcmeGlow.1"}],
         ]
     )
@@ -140,13 +170,14 @@ def compound(children: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     track = st.builds(
         lambda one, inside, kind: one | {"children": inside, "kind": kind},
         item("Track.1"),
-        st.lists(children, max_size=4),
+        st.lists(st.one_of(children, children, BLENDS), max_size=5),
         st.sampled_from(["Video", "Video", "Audio"]),
     )
     stack = st.builds(lambda one, inside: one | {"children": inside}, item("Stack.1"), st.lists(children, max_size=3))
     return st.one_of(track, stack)
 
 
+BLENDS = st.builds(transition, st.sampled_from([0.0, 3.0, -2.0, 90.0]), st.sampled_from([0.0, 5.0]))
 CHILDREN = st.recursive(st.one_of(clips(), clips(), item("Gap.1")), compound, max_leaves=8)
 
 CUTS = st.builds(
@@ -179,8 +210,8 @@ def clip_nodes(node: Node) -> Iterator[Node]:
             yield from clip_nodes(child)
 
 
-def take(shot: str, used: FrameRange, rate: Fraction, folder: Path) -> TakeLink:
-    frames = used.grown(3, 3)
+def take(shot: str, used: Used, folder: Path) -> TakeLink:
+    frames = used.frames.grown(3, 3)
     return TakeLink(
         folder=folder / "cut.scail2" / shot,
         prefix=f"{shot}.",
@@ -188,9 +219,7 @@ def take(shot: str, used: FrameRange, rate: Fraction, folder: Path) -> TakeLink:
         suffix=".exr",
         first_file=frames.first,
         count=frames.count,
-        first_plate_frame=frames.first,
-        cut=used,
-        rate=rate,
+        start=used.time_of(frames.first),
         metadata={"shot": shot},
     )
 
@@ -209,15 +238,20 @@ def test_any_cut_is_read_linked_and_restored(document: Node):
         assert len({clip.id.casefold() for clip in edit.clips}) == len(edit.clips)
         probed = FrameRange(1001, 100)
         links: dict[str, TakeLink] = {}
+        uses: dict[str, Used] = {}
         for clip in edit.clips:
             try:
-                used = clip.used_frames(probed=probed if clip.media and clip.media.frames is None else None)
+                used = clip.used(probed=probed if clip.media and clip.media.frames is None else None)
             except FarmError:
                 continue
-            links[clip.id] = take(clip.id, used, clip.rate, folder)
+            uses[clip.id] = used
+            links[clip.id] = take(clip.id, used, folder)
         linked = link_takes(edit, links)
         write_edit(linked, folder / "out.otio")
         again = read_edit(folder / "out.otio")
+        for clip in again.clips:
+            if clip.id in uses:
+                assert clip.used(probed=probed if clip.media and clip.media.frames is None else None) == uses[clip.id]
         plain = copy.deepcopy(again.document)
         for clip in again.clips:
             node: Any = plain
@@ -259,8 +293,8 @@ def test_a_spoilt_cut_is_never_a_traceback(document: Node, data: st.DataObject):
             assert edit.what
             return
         for clip in edit.clips:
-            used = attempt(partial(clip.used_frames, probed=FrameRange(1001, 50), probed_start=86400))
-            assert isinstance(used, FrameRange) or used.what
+            used = attempt(partial(clip.used, probed=FrameRange(1001, 50), probed_start=86400))
+            assert isinstance(used, Used) or used.what
 
 
 @settings(max_examples=60, deadline=None)

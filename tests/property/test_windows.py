@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scail2_farm.plan import windows
+from scail2_farm.shots import windows
 
 LENGTHS = [(length, overlap) for length in range(5, 82, 4) for overlap in (1, 5, 9, 77) if overlap < length]
 

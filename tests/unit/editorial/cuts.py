@@ -62,12 +62,35 @@ def gap(count: float, rate: float = 24.0) -> Node:
     return item("Gap.1", source=span(0, count, rate))
 
 
-def transition(before: float = 4, after: float = 4) -> Node:
+def effect(schema: str, **more: Any) -> Node:
+    return {"OTIO_SCHEMA": schema, "metadata": {}, "name": "fx", "effect_name": schema} | more
+
+
+def speed(scalar: float) -> Node:
+    return effect("LinearTimeWarp.1", time_scalar=scalar)
+
+
+def lookup(*offsets: float) -> Node:
+    return effect("TimeEffect.1", metadata={"lookup": list(offsets)})
+
+
+def marker(name: str, at: float, count: float = 1, *, color: str = "RED") -> Node:
+    return {
+        "OTIO_SCHEMA": "Marker.2",
+        "metadata": {},
+        "name": name,
+        "color": color,
+        "marked_range": span(at, count),
+        "comment": "",
+    }
+
+
+def transition(before: float = 4, after: float = 4, *, kind: str = "SMPTE_Dissolve") -> Node:
     return {
         "OTIO_SCHEMA": "Transition.1",
         "metadata": {},
         "name": "",
-        "transition_type": "SMPTE_Dissolve",
+        "transition_type": kind,
         "in_offset": time(before),
         "out_offset": time(after),
     }

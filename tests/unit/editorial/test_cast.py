@@ -40,8 +40,8 @@ def edit(tmp_path: Path, *names: str) -> Edit:
 
 
 def cast(tmp_path: Path, text: str, *ids: str, **more: str) -> tuple[dict[str, Casting], list[FarmError]]:
-    castings, faults = cast_clips(edit(tmp_path), manifest(tmp_path, text), library(tmp_path, *ids, **more))
-    return {casting.shot: casting for casting in castings}, faults
+    found = cast_clips(edit(tmp_path), manifest(tmp_path, text), library(tmp_path, *ids, **more))
+    return {casting.shot: casting for casting in found.castings}, list(found.faults)
 
 
 def good(tmp_path: Path, text: str, *ids: str, **more: str) -> dict[str, Casting]:
@@ -105,9 +105,9 @@ def test_skip_and_stop(tmp_path: Path):
 
 def test_a_clip_that_is_not_in_the_cut_is_skipped_with_its_reason(tmp_path: Path):
     path = written(cut(track(clip("A", enabled=False), clip("B"))), tmp_path)
-    castings, faults = cast_clips(read_edit(path), manifest(tmp_path, CAST), library(tmp_path))
-    assert faults == []
-    assert (castings[0].state, castings[0].reason) == ("skipped", "the clip is disabled")
+    found = cast_clips(read_edit(path), manifest(tmp_path, CAST), library(tmp_path))
+    assert found.faults == ()
+    assert (found.castings[0].state, found.castings[0].reason) == ("skipped", "the clip is disabled")
 
 
 def test_settings_run_from_defaults_over_rules_to_the_shot(tmp_path: Path):
@@ -124,6 +124,54 @@ def test_settings_run_from_defaults_over_rules_to_the_shot(tmp_path: Path):
     assert settings.prompt_append == "dusk, rain, fog"
     assert found["AGM_020"].settings.seed == 2
     assert found["BTY_010"].settings.seed == 3
+
+
+def test_a_characters_own_settings_lie_between_the_defaults_and_the_rules(tmp_path: Path):
+    found = good(
+        tmp_path,
+        "defaults: {seed: 1, steps: 8, preset: fast, size: 640x352}\n"
+        "cast:\n"
+        "- {when: {clip: 'AGM_010'}, characters: [{id: hero}], steps: 9}\n"
+        "- {when: {clip: '*'}, characters: [{id: hero}]}\n"
+        "shots: [{id: BTY_010, seed: 5}]",
+        hero="references: [{image: a.png}], prompt: a man, seed: 3, steps: 30, mode: animation, negative_prompt: blur",
+    )
+    first = found["AGM_010"].settings
+    assert (first.seed, first.steps, first.mode, first.preset, first.size) == (3, 9, "animation", "fast", (640, 352))
+    assert (first.prompt, first.negative_prompt) == (None, "blur")
+    assert found["AGM_020"].settings.steps == 30
+    assert (found["BTY_010"].settings.seed, found["BTY_010"].settings.steps) == (5, 30)
+    assert all(casting.notes == () for casting in found.values())
+
+
+def test_of_two_characters_the_first_cast_is_believed_and_a_note_names_both(tmp_path: Path):
+    found = good(
+        tmp_path,
+        "cast:\n"
+        "- {when: {clip: 'BTY*'}, seed: 7}\n"
+        "- {when: {clip: '*'}, characters: [{id: villain}, {id: hero}, {id: extra}]}\n",
+        hero="references: [{image: a.png}], seed: 3, mode: animation",
+        villain="references: [{image: a.png}], seed: 9, mode: animation",
+    )
+    assert found["AGM_010"].settings.seed == 9
+    assert found["AGM_010"].notes == ("villain, hero ask for different `seed`: villain is cast first, and is believed",)
+    assert (found["BTY_010"].settings.seed, found["BTY_010"].notes) == (7, ())
+
+
+def test_rules_that_match_no_clip_are_told(tmp_path: Path):
+    loaded = manifest(
+        tmp_path,
+        "cast:\n"
+        "- {when: {clip: 'AGM_*'}, characters: [{id: hero}], stop: true}\n"
+        "- {when: {clip: 'AGM_010'}, characters: [{id: villain}]}\n"
+        "- {when: {clip: 'BTY*'}, seed: 1}\n"
+        "- {when: {clip: 'bty*'}, seed: 1}",
+    )
+    found = cast_clips(edit(tmp_path), loaded, library(tmp_path))
+    assert found.faults == ()
+    assert [[where.line for where, _ in casting.rules] for casting in found.castings] == [[4], [4], [4], [6]]
+    path = tmp_path / "cut.shots.yaml"
+    assert found.notes == tuple(f"the rule at {path}:{line} matches no clip" for line in (5, 7))
 
 
 # ----------------------------------------------------------------------- shots entries
@@ -149,19 +197,41 @@ def test_a_shots_entry_finds_clips_by_id_and_by_name(tmp_path: Path):
     path = written(cut(track(clip("two words"), clip("two words", source=span(86400, 5)))), tmp_path)
     both = read_edit(path)
     text = "shots: [{id: two words, characters: [{id: hero}]}, {id: two_words, characters: [{id: villain}]}]"
-    castings, faults = cast_clips(both, manifest(tmp_path, text), library(tmp_path))
-    assert faults == []
-    assert [list(who(casting)) for casting in castings] == [["villain"], ["hero"]]
+    found = cast_clips(both, manifest(tmp_path, text), library(tmp_path))
+    assert found.faults == ()
+    assert [list(who(casting)) for casting in found.castings] == [["villain"], ["hero"]]
 
 
 def test_explicit_shots_need_no_edit(tmp_path: Path):
     text = "shots: [{id: X_010, media: 'p.[1001-1050].exr', range: [1005, 1010], characters: [{id: hero}]}]"
-    castings, faults = cast_clips(None, manifest(tmp_path, text), library(tmp_path))
-    assert faults == []
-    (found,) = castings
+    cast_ = cast_clips(None, manifest(tmp_path, text), library(tmp_path))
+    assert cast_.faults == ()
+    (found,) = cast_.castings
     assert (found.shot, found.state, found.clip) == ("X_010", "rendered", None)
     assert found.override is not None
     assert found.override.range == (1005, 1010)
+
+
+def test_segments_of_a_shots_entry_go_through_and_overlaps_are_told(tmp_path: Path):
+    found = good(
+        tmp_path,
+        f"{CAST}\n"
+        "shots:\n"
+        "- id: AGM_010\n"
+        "  segments: [{frames: [1, 9], seed: 1}, {frames: [10, 19], seed: 2}, {frames: [5, 12], seed: 3}]\n"
+        "- {id: X, media: a.mov, characters: [{id: hero}], segments: [{frames: [0, 0], prompt: rain}]}",
+    )
+    assert [(entry.frames, entry.seed) for entry in found["AGM_010"].segments] == [
+        ((1, 9), 1),
+        ((10, 19), 2),
+        ((5, 12), 3),
+    ]
+    assert found["AGM_010"].notes == (
+        "`segments` [1, 9] and [5, 12] both hold frames 5-9: the first is believed",
+        "`segments` [10, 19] and [5, 12] both hold frames 10-12: the first is believed",
+    )
+    assert [entry.prompt for entry in found["X"].segments] == ["rain"]
+    assert found["AGM_020"].segments == found["X"].notes == ()
 
 
 @pytest.mark.parametrize(
@@ -186,8 +256,8 @@ def test_entries_that_cannot_be_meant(tmp_path: Path, text: str, words: str):
 
 
 def test_a_shot_without_media_and_without_an_edit(tmp_path: Path):
-    _, faults = cast_clips(None, manifest(tmp_path, "shots: [{id: X, characters: [{id: hero}]}]"), library(tmp_path))
-    assert "there is no timeline to find it in" in faults[0].what
+    found = cast_clips(None, manifest(tmp_path, "shots: [{id: X, characters: [{id: hero}]}]"), library(tmp_path))
+    assert "there is no timeline to find it in" in found.faults[0].what
 
 
 def test_the_nearest_clips_are_named(tmp_path: Path):
@@ -201,14 +271,6 @@ def test_the_nearest_clips_are_named(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("cast: [{when: {track: V1}, characters: [{id: hero}]}]", "`track` rules"),
-        ("cast: [{when: {marker: 'CHAR:*'}, characters: [{id: hero}]}]", "`marker` rules"),
-        ("cast: [{when: {clip: '*', color: RED}, characters: [{id: hero}]}]", "`color` rules"),
-        ("cast: [{when: {record_tc: '01:00:00:00-01:00:01:00'}, characters: [{id: hero}]}]", "`record_tc` rules"),
-        ("cast: [{when: {source_tc: '01:00:00:00+'}, characters: [{id: hero}]}]", "`source_tc` rules"),
-        ("cast: [{when: {media: '*'}, characters: [{id: hero}]}]", "`media` rules"),
-        ("cast: [{when: {metadata: a.b}, characters: [{id: hero}]}]", "`metadata` rules"),
-        ("cast: [{when: {clip: '*'}, characters: from-marker}]", "`characters: from-marker`"),
         (CAST + "\nretime: bake", "`retime: bake`"),
         (CAST + "\nnumbering: '1001'", "`numbering: 1001`"),
         (CAST + "\ndeliver: {format: dpx10}", "`dpx10` frames"),
@@ -216,6 +278,7 @@ def test_the_nearest_clips_are_named(tmp_path: Path):
         (CAST + "\ndefaults: {preset: lightning}", "`lightning` preset"),
         ("cast: [{when: {clip: '*'}, characters: [{id: hero}], preset: lightning}]", "`lightning` preset"),
         (CAST + "\nshots: [{id: AGM_010, preset: lightning}]", "`lightning` preset"),
+        (CAST + "\nshots: [{id: AGM_010, segments: [{frames: [1, 9], preset: lightning}]}]", "`lightning` preset"),
         ("cast: [{when: {clip: '*'}, characters: [{id: hero, matte: {whole_frame: true}}]}]", "`whole_frame` mattes"),
         ("cast: [{when: {clip: '*'}, characters: [{id: hero, matte: {auto: yes}}]}]", "`auto` mattes"),
     ],
@@ -233,8 +296,8 @@ def test_what_this_version_does_not_do_is_refused_by_name(tmp_path: Path, text: 
 @pytest.mark.parametrize(
     ("said", "word"),
     [
-        ("references: [{image: a.png}, {image: b.png}]", "more than one reference"),
         ("references: [{image: a.png}], lora: [{path: l.safetensors}]", "`lora`"),
+        ("references: [{image: a.png}], preset: lightning", "`lightning` preset"),
         (
             "references: [{image: a.png}], matte: {color_id: {path: 'i.####.exr', color: '#0000ff'}}",
             "`color_id` mattes",
@@ -266,6 +329,7 @@ def test_an_unknown_character_lists_the_nearest(tmp_path: Path):
     assert isinstance(fault, CharacterUnknown)
     assert "hero" in fault.fix
     assert (fault.where.line, fault.where.character) == (4, "herro")
+    assert castings["AGM_010"].members[0].where.line == 4
     assert list(who(castings["AGM_010"])) == ["villain"]
 
 
@@ -279,7 +343,7 @@ def test_every_fault_is_gathered(tmp_path: Path):
     text = (
         "retime: bake\n"
         "cast:\n"
-        "- {when: {marker: X}, characters: [{id: hero}]}\n"
+        "- {when: {record_tc: noon}, characters: [{id: hero}]}\n"
         "- {when: {clip: '*'}, characters: [{id: nobody}, {id: hero, slot: red}, {id: villain, slot: red}]}\n"
         "shots: [{id: NONE}]"
     )
@@ -314,14 +378,39 @@ def test_a_colour_that_is_said_is_kept_and_left_to_its_owner(tmp_path: Path):
     assert who(found["AGM_010"]) == {"extra": "red", "hero": "green", "villain": "blue"}
 
 
-def test_a_colour_of_the_shot_is_for_the_shot(tmp_path: Path):
+def test_a_colour_said_for_one_shot_is_the_shows(tmp_path: Path):
     found = good(
         tmp_path,
-        "cast: [{when: {clip: '*'}, characters: [{id: hero, slot: red}]}]\n"
+        "cast: [{when: {clip: '*'}, characters: [{id: hero}]}]\n"
+        "shots: [{id: AGM_020, characters: [{id: hero, slot: yellow}]}]",
+        hero="references: [{image: a.png}], slot: red",
+    )
+    assert {who(casting)["hero"] for casting in found.values()} == {"yellow"}
+
+
+def test_a_second_colour_for_a_character_is_a_fault_with_both_places(tmp_path: Path):
+    castings, faults = cast(
+        tmp_path,
+        "cast:\n"
+        "- {when: {clip: 'AGM*'}, characters: [{id: hero, slot: red}]}\n"
+        "- {when: {clip: 'BTY*'}, characters: [{id: hero, slot: red}]}\n"
         "shots: [{id: AGM_020, characters: [{id: hero, slot: yellow}]}]",
     )
-    assert who(found["AGM_010"]) == {"hero": "red"}
-    assert who(found["AGM_020"]) == {"hero": "yellow"}
+    (fault,) = faults
+    assert isinstance(fault, SubmissionInvalid)
+    assert fault.what == f"hero is yellow here, and red at {tmp_path / 'cut.shots.yaml'}:4"
+    assert (fault.where.line, fault.where.character) == (6, "hero")
+    assert {who(casting)["hero"] for casting in castings.values()} == {"red"}
+
+
+def test_two_of_one_library_colour_who_meet_are_told_apart_in_the_manifest(tmp_path: Path):
+    said = "references: [{image: a.png}], slot: red"
+    text = "cast: [{when: {clip: 'BTY*'}, characters: [{id: hero}, {id: villain}]}]"
+    _, faults = cast(tmp_path, text, hero=said, villain=said)
+    (fault,) = faults
+    assert fault.what == "hero and villain both have red in BTY_010"
+    found = good(tmp_path, text.replace("{id: villain}", "{id: villain, slot: cyan}"), hero=said, villain=said)
+    assert who(found["BTY_010"]) == {"hero": "red", "villain": "cyan"}
 
 
 def test_two_who_ask_for_one_colour_in_a_shot(tmp_path: Path):
@@ -356,8 +445,8 @@ def test_a_seventh_in_a_shot_is_named(tmp_path: Path):
 
 def test_without_a_manifest_or_a_library_every_clip_is_listed(tmp_path: Path):
     cut_ = edit(tmp_path)
-    castings, faults = cast_clips(cut_, None, None)
-    assert faults == []
-    assert {casting.state for casting in castings} == {"uncast"}
-    castings, _ = cast_clips(cut_, manifest(tmp_path, CAST), None)
-    assert castings[0].reason == "the character library cannot be read"
+    found = cast_clips(cut_, None, None)
+    assert found.faults == found.notes == ()
+    assert {casting.state for casting in found.castings} == {"uncast"}
+    found = cast_clips(cut_, manifest(tmp_path, CAST), None)
+    assert found.castings[0].reason == "the character library cannot be read"

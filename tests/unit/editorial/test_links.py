@@ -2,23 +2,23 @@
 
 import copy
 import json
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import opentimelineio as otio
 import pytest
-from cuts import clip, cut, gap, movie, sequence, span, stack, time, track, written
+from cuts import clip, cut, effect, gap, lookup, movie, sequence, span, speed, stack, time, track, transition, written
 
 from scail2_farm.editorial.takes import TakeLink, link_takes, write_edit
-from scail2_farm.editorial.timeline import read_edit
+from scail2_farm.editorial.timeline import Used, read_edit
 from scail2_farm.errors import ShareUnavailable, TimelineUnreadable
 from scail2_farm.frames import FrameRange
 
 Node = dict[str, Any]
 
 
-def take(folder: Path, *, cut: FrameRange, first: int, count: int, first_file: int | None = None) -> TakeLink:
+def take(folder: Path, used: Used, *, first: int, count: int, first_file: int | None = None) -> TakeLink:
     return TakeLink(
         folder=folder,
         prefix="SH010_scail2_v001.",
@@ -26,9 +26,7 @@ def take(folder: Path, *, cut: FrameRange, first: int, count: int, first_file: i
         suffix=".exr",
         first_file=first if first_file is None else first_file,
         count=count,
-        first_plate_frame=first,
-        cut=cut,
-        rate=Fraction(24),
+        start=used.time_of(first),
         metadata={"take": "abc", "version": 1, "shot": "SH010"},
     )
 
@@ -36,8 +34,8 @@ def take(folder: Path, *, cut: FrameRange, first: int, count: int, first_file: i
 def linked(path: Path, *, first: int, count: int, first_file: int | None = None, **probed: Any) -> tuple[Node, Any]:
     """The first clip's media references after linking, and the clip as OpenTimelineIO has it."""
     edit = read_edit(path)
-    used = edit.clips[0].used_frames(**probed)
-    link = take(path.parent / "cut.scail2" / "v001", cut=used, first=first, count=count, first_file=first_file)
+    used = edit.clips[0].used(**probed)
+    link = take(path.parent / "cut.scail2" / "v001", used, first=first, count=count, first_file=first_file)
     document = link_takes(edit, {edit.clips[0].id: link})
     returned = path.with_name("cut.scail2.otio")
     write_edit(document, returned)
@@ -95,7 +93,7 @@ def test_a_movie_keeps_its_time_and_gets_numbers(tmp_path: Path):
 def test_the_cut_shows_the_same_frames_of_the_take(tmp_path: Path, node: Node, probed: Node, first: int):
     path = written(cut(track(node)), tmp_path)
     _, found = linked(path, first=first, count=30, **probed)
-    used = read_edit(path).clips[0].used_frames(**probed)
+    used = read_edit(path).clips[0].used(**probed).frames
     at = found.source_range.start_time if found.source_range else found.media_reference.available_range.start_time
     assert found.media_reference.frame_for_time(at) == used.first
 
@@ -122,8 +120,8 @@ def test_a_returned_cut_can_be_submitted_again(tmp_path: Path):
     again = read_edit(tmp_path / "cut.scail2.otio")
     assert again.clips[0].media is not None
     assert again.clips[0].media.key == "main"
-    assert again.clips[0].used_frames() == FrameRange(1011, 20)
-    link = take(tmp_path / "cut.scail2" / "v002", cut=FrameRange(1011, 20), first=1003, count=36)
+    assert again.clips[0].used().frames == FrameRange(1011, 20)
+    link = take(tmp_path / "cut.scail2" / "v002", again.clips[0].used(), first=1003, count=36)
     second = link_takes(again, {again.clips[0].id: link})
     references = second["tracks"]["children"][0]["children"][0]["media_references"]
     assert list(references) == ["main", "proxy", "scail2_farm"]
@@ -133,6 +131,74 @@ def test_a_returned_cut_can_be_submitted_again(tmp_path: Path):
         first["tracks"]["children"][0]["children"][0]["media_references"]["scail2_farm"]["target_url_base"]
         == "cut.scail2/v001/"
     )
+
+
+def retimed(*effects: Node) -> Node:
+    return cut(track(clip(source=span(86410, 10), effects=list(effects))))
+
+
+@pytest.mark.parametrize(
+    ("document", "count"),
+    [
+        (retimed(speed(2.0)), 20),
+        (retimed(speed(-1.5)), 15),
+        (retimed(effect("FreezeFrame.1", time_scalar=0.0)), 1),
+        (retimed(lookup(-2, 0, 1, 4, 4, 4, 4, 4, 4, 4)), 16),  # -2 .. 9 + 4
+        (cut(track(clip(source=span(86410, 10)), transition(), gap(10))), 14),
+        (cut(track(stack(clip(source=span(86400, 30)), effects=[speed(2.0)], source=span(5, 10)))), 20),
+        (cut(track(clip(source=span(4, 10), media=sequence(available=span(1001, 40))))), 10),
+        (cut(track(clip(source=span(86410, 10), media=sequence(available=span(86400, 48), frame_step=3)))), 10),
+    ],
+)
+def test_a_returned_cut_needs_the_same_frames_and_finds_them_at_the_same_times(
+    tmp_path: Path, document: Node, count: int
+):
+    """Whatever retimes it: the take covers the needed frames in the time the plate had, and the next read agrees."""
+    path = written(document, tmp_path)
+    used = read_edit(path).clips[0].used()
+    assert used.frames.count == count
+    _, found = linked(path, first=used.frames.first, count=used.frames.count)
+    again = read_edit(tmp_path / "cut.scail2.otio").clips[0]
+    assert again.used() == used
+    available = found.media_reference.available_range
+    assert (available.start_time.value, available.duration.value) == (float(used.start.value), count)
+    assert found.media_reference.frame_for_time(available.start_time) == used.frames.first
+
+
+def test_a_take_has_the_step_of_its_plate(tmp_path: Path):
+    """One file is one frame of it, also in OpenTimelineIO's own counting."""
+    media = sequence(available=span(86400, 48), frame_step=2)
+    path = written(cut(track(clip(source=span(86410, 4), media=media))), tmp_path)
+    edit = read_edit(path)
+    (plate,) = edit.clips
+    used = plate.used()
+    assert plate.media is not None
+    assert plate.media.pattern is not None
+    numbers = [plate.media.pattern.number(frame) for frame in used.frames.numbers]
+    assert numbers == [1021, 1023, 1025, 1027]
+    link = take(tmp_path / "t", used, first=used.frames.first, count=4, first_file=numbers[0])
+    document = link_takes(edit, {plate.id: replace(link, frame_step=2)})
+    write_edit(document, tmp_path / "out.otio")
+    (found,) = otio.adapters.read_from_file(str(tmp_path / "out.otio")).find_clips()
+    reference = found.media_reference
+    assert reference.number_of_images_in_sequence() == 4
+    urls = [reference.target_url_for_image_number(index) for index in range(4)]
+    assert urls == [f"t/SH010_scail2_v001.{number}.exr" for number in numbers]
+    times = [reference.presentation_time_for_image_number(index).rescaled_to(24).value for index in range(4)]
+    assert times == [86410, 86411, 86412, 86413]
+
+
+def test_the_cut_goes_back_to_the_media_it_came_with_even_when_other_media_was_preferred(tmp_path: Path):
+    media = {"main": movie(available=span(86400, 48)), "full": sequence(available=span(86400, 48))}
+    node = clip(source=span(86410, 20), media_references=media, active_media_reference_key="main")
+    path = written(cut(track(node)), tmp_path)
+    edit = read_edit(path, prefer=("fu*",))
+    document = link_takes(edit, {"SH010": take(tmp_path / "t", edit.clips[0].used(), first=1011, count=20)})
+    reference = document["tracks"]["children"][0]["children"][0]["media_references"]["scail2_farm"]
+    assert reference["metadata"]["scail2_farm"]["active_before"] == "main"
+    again = read_edit(written(document, tmp_path, "again.otio"))
+    assert again.clips[0].media is not None
+    assert again.clips[0].media.key == "main"
 
 
 def test_only_the_rendered_clip_changes(tmp_path: Path):
@@ -152,7 +218,7 @@ def test_only_the_rendered_clip_changes(tmp_path: Path):
 
 def test_a_take_elsewhere_is_addressed_absolutely(tmp_path: Path):
     edit = read_edit(written(cut(track(clip())), tmp_path))
-    link = take(Path("/far/a b"), cut=FrameRange(1001, 48), first=1001, count=48)
+    link = take(Path("/far/a b"), edit.clips[0].used(), first=1001, count=48)
     document = link_takes(edit, {"SH010": link})
     reference = document["tracks"]["children"][0]["children"][0]["media_references"]["scail2_farm"]
     assert reference["target_url_base"] == "file:///far/a%20b/"

@@ -50,6 +50,14 @@ MAP = (
         ("file:////nas01//share/w.mov", "/mnt/nas/w.mov"),
         ("////nas01/share/w.mov", "/mnt/nas/w.mov"),
         ("file://VSD/raid/v.mov", "/mnt/raid/v.mov"),
+        (
+            "file://VSD/raid/Avid%20MediaFiles/MXF/tech.fux%20(loop)59BAB32D.2.mxf",
+            "/mnt/raid/Avid MediaFiles/MXF/tech.fux (loop)59BAB32D.2.mxf",
+        ),
+        ("C:/Media/plates/MER_sq001_sh020_P01\\", "/mnt/c/plates/MER_sq001_sh020_P01"),
+        ("file:///C%3A/Media/OMFI%20MediaFiles/700.aif", "/mnt/c/OMFI MediaFiles/700.aif"),
+        ("file:///Macintosh%20HD/Users/e/58982c7f.mov", "/Macintosh HD/Users/e/58982c7f.mov"),
+        ("file:////nas01/share/root/work/1.aaf", "/mnt/nas/root/work/1.aaf"),
         ("/Volumes/show/p.mov", "/mnt/show/p.mov"),
         ("/Volumes/showreel/p.mov", "/Volumes/showreel/p.mov"),
     ],
@@ -133,6 +141,12 @@ def test_a_folder_inside_is_addressed_relatively_and_read_back(tmp_path: Path):
     url = folder_url(folder, beside=tmp_path)
     assert url == "my%20cut%231.scail2/50%25%20done/"
     assert local_path(url, folder=tmp_path) == folder
+
+
+def test_a_control_character_in_a_folder_is_no_frame_number(tmp_path: Path):
+    folder = tmp_path / "\td"
+    assert folder_url(folder, beside=tmp_path) == "%09%64/"
+    assert local_path(folder_url(folder, beside=Path("/elsewhere")), folder=EDIT) == folder
 
 
 def test_a_folder_elsewhere_is_addressed_absolutely_and_read_back(tmp_path: Path):

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from scail2_farm.editorial.rates import Time, frame_of, offset, sampled
+from scail2_farm.editorial.rates import Time, ceiled, frame_of, offset, sampled, shown
 from scail2_farm.frames import FrameRange
 
 
@@ -50,6 +50,28 @@ def test_other_rates_show_the_frames_sampled(first: Fraction, count: int, step: 
 
 
 @pytest.mark.parametrize(
+    ("first", "length", "step", "last"),
+    [
+        (Fraction(10), Fraction(20), Fraction(1), 29),
+        (Fraction(10), Fraction(17, 2), Fraction(1), 18),  # 18.5
+        (Fraction(10), Fraction(20), Fraction(1001, 1000), 29),  # 30.02 is 30
+        (Fraction(21, 2), Fraction(1), Fraction(1), 11),  # 10.5 .. 11.5
+        (Fraction(0), Fraction(101), Fraction(1, 100), 1),  # 1.01: the last one sampled is 1
+        (Fraction(10), Fraction(0), Fraction(1), 10),
+    ],
+)
+def test_what_a_retime_shows_reaches_to_the_frame_its_end_falls_in(
+    first: Fraction, length: Fraction, step: Fraction, last: int
+):
+    assert shown(first, length=length, step=step) == FrameRange.from_last(frame_of(first), last)
+
+
+@pytest.mark.parametrize(("frames", "whole"), [("4.019", 4), ("4.03", 5), ("3.99", 4), ("-0.5", 0), ("8", 8)])
+def test_frames_rounded_up(frames: str, whole: int):
+    assert ceiled(Fraction(frames)) == whole
+
+
+@pytest.mark.parametrize(
     ("value", "rate"),
     [
         (float("nan"), 24.0),
@@ -62,6 +84,9 @@ def test_other_rates_show_the_frames_sampled(first: Fraction, count: int, step: 
         (True, 24.0),
         (1.0, None),
         (1e300, 24.0),
+        (10**400, 24.0),
+        (1.0, 10**400),
+        (1.0, [24.0]),
     ],
 )
 def test_what_is_no_time_is_refused(value: object, rate: object):

@@ -57,7 +57,7 @@ def test_every_clip_opentimelineio_finds_is_in_the_edit(path: Path):
 
 def compare(ours: Any, theirs: Any, timeline: Any, edit: Edit) -> None:
     """The same place in the cut and the same media range as OpenTimelineIO's own arithmetic gives."""
-    nested = len(ours.place) > 5 or any("compound" in fault.what for fault in ours.faults)
+    nested = len(ours.place) > 5 or ours.speed != 1
     if theirs.source_range is not None and not nested:
         assert ours.source_start is not None
         assert float(ours.source_start.value) == theirs.source_range.start_time.value
@@ -80,11 +80,11 @@ def takes(edit: Edit, folder: Path) -> dict[str, TakeLink]:
     links: dict[str, TakeLink] = {}
     for clip in edit.clips:
         try:
-            used = clip.used_frames()
+            used = clip.used()
         except FarmError:
             continue
         if clip.skipped is None:
-            frames = used.grown(2, 2)
+            frames = used.frames.grown(2, 2)
             links[clip.id] = TakeLink(
                 folder=folder / clip.id / "v001",
                 prefix=f"{clip.id}_scail2_v001.",
@@ -92,9 +92,7 @@ def takes(edit: Edit, folder: Path) -> dict[str, TakeLink]:
                 suffix=".exr",
                 first_file=frames.first,
                 count=frames.count,
-                first_plate_frame=frames.first,
-                cut=used,
-                rate=clip.rate,
+                start=used.time_of(frames.first),
                 metadata={"shot": clip.id},
             )
     return links
@@ -139,7 +137,7 @@ def test_read_link_write_read_changes_nothing_but_our_takes(path: Path, tmp_path
         assert first.id == second.id
         assert (first.media and first.media.url) == (second.media and second.media.url)
         if first.id in links:
-            assert second.used_frames() == first.used_frames()
+            assert second.used().frames == first.used().frames
     if path.name not in NEWER:
         timeline: Any = otio.adapters.read_from_file(str(returned))
         loaded = {clip.media_reference.name for clip in timeline.find_clips() if clip.media_reference}
@@ -158,10 +156,31 @@ EXPECTED = {
     },
     "made/sequence_policies": {
         "error": FrameRange(1001, 10),
+        "hold": FrameRange(1001, 10),
+        "black": FrameRange(1001, 10),
+        "step2": FrameRange(1001, 10),
+        "pad0": FrameRange(1001, 10),
         "pad7": FrameRange(1001, 10),
         "negative_start": FrameRange(-3, 6),
         "relative_source_range": FrameRange(1005, 10),
         "isr_rate_1": FrameRange(1, 10),
+    },
+    "made/retimes": {
+        "half": FrameRange(1009, 10),  # 20 frames at half speed, from 86408
+        "double": FrameRange(1009, 40),
+        "reverse": FrameRange(1009, 20),
+        "freeze": FrameRange(1031, 1),
+        "two_warps": FrameRange(1009, 20),
+        "curve": FrameRange(1009, 6),  # 0 + 0, 1 + 1, 2 + 2, 3 + 2, 4 + 1
+        "inside": FrameRange(1010, 30),  # 20 frames from 5 at 1.5, of a clip that starts at 86404
+    },
+    "made/transitions": {
+        "A": FrameRange(1011, 36),  # 6 out
+        "B": FrameRange(1005, 44),  # 6 in, 8 out
+        "C": FrameRange(1003, 30),
+        "no_handle": FrameRange(1001, 30),  # 5 out, where the media ends
+        "E": FrameRange(1001, 33),  # 5 in, before the media begins; 3 out
+        "F": FrameRange(1008, 23),
     },
     "made/multi_refs": {"AGM_104_TCC_0010": FrameRange(12, 48)},
     "otio/simple_cut": {"Clip-001": FrameRange(3, 3), "Clip-004": FrameRange(0, 6)},
@@ -174,4 +193,4 @@ EXPECTED = {
 def test_the_plate_frames_of_real_cuts(name: str):
     edit = read_edit(EDITORIAL / f"{name}.otio")
     clips = {clip.id: clip for clip in edit.clips}
-    assert {id: clips[id].used_frames() for id in EXPECTED[name]} == EXPECTED[name]
+    assert {id: clips[id].used().frames for id in EXPECTED[name]} == EXPECTED[name]

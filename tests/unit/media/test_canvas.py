@@ -1,11 +1,16 @@
 """The canvas: its size, and pictures, labels and references on it."""
 
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from scail2_farm.media import canvas as module
-from scail2_farm.media.canvas import Canvas, compose_references, fit_still
+from scail2_farm.media.canvas import Canvas, Portrait, arrange, compose, extra_view, scale_off
+from scail2_farm.media.mattes import Box, box
 
 MEASURED = [  # colour.md §5
     (1920, 1080, 1.0, (832, 480), (832, 468)),
@@ -130,40 +135,245 @@ def test_the_log_curve_is_acescct():
     assert np.allclose(module.from_log(coded), linear, rtol=1e-5, atol=1e-7)
 
 
+def test_a_canvas_of_another_size_hands_its_picture_over():
+    wide = Canvas.fit(192, 108, pixel_aspect=1.0, budget=(96, 64))
+    small = Canvas.fit(192, 108, pixel_aspect=1.0, budget=(64, 32))
+    assert Canvas.around(192, 108, pixel_aspect=1.0, size=(96, 64)) == wide
+    y, x = np.mgrid[:108, :192].astype(np.float32)
+    plate = np.stack([x / 191, y / 107, np.full_like(x, 0.25)], axis=-1)
+    there, straight = small.from_another(wide.to_canvas(plate), wide), small.to_canvas(plate)
+    assert there.shape == (small.height, small.width, 3)
+    left, top, width, height = small.active
+    inner = slice(top + 1, top + height - 1), slice(left + 1, left + width - 1)
+    assert np.abs(there - straight)[inner].max() < 0.02
+    picture = np.random.default_rng(0).random((64, 96, 3)).astype(np.float32)
+    assert wide.from_another(picture, wide) is picture
+    turned = small.from_another(picture, wide)
+    assert picture.min() <= turned.min() <= turned.max() <= picture.max()
+
+
 # ------------------------------------------------------------------- references
 
-
-def test_a_still_is_letterboxed_and_never_cropped():
-    image = np.zeros((200, 100, 3), np.float32)
-    image[..., 0] = 1.0
-    image[:4], image[-4:] = (0, 1, 0), (0, 0, 1)
-    mask = np.zeros((200, 100), np.float32)
-    mask[50:150, 25:75] = 1.0
-    shown, inside = fit_still(image, mask, 96, 64)
-    assert shown.shape == (64, 96, 3)
-    assert shown[0, 48, 1] > 0.5
-    assert shown[-1, 48, 2] > 0.5
-    assert np.allclose(shown[32, :20], shown[32, 48]), "the edge is repeated beside it"
-    rows, columns = np.nonzero(inside)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (16, 47, 40, 55)
-    shown, inside = fit_still(image, None, 96, 64)
-    assert inside.sum() == 32 * 64, "without a mask the whole image is the character, and only it"
-    with pytest.raises(ValueError):
-        fit_still(image, mask[:10], 96, 64)
+CANVAS = Canvas.fit(1920, 1080, pixel_aspect=1.0, budget=(832, 480))  # 832x480, the plate in 832x468
+GREY, RED, GREEN = (0.5, 0.5, 0.5), (0.9, 0.1, 0.1), (0.1, 0.8, 0.1)
 
 
-def test_characters_stand_side_by_side_in_the_order_given():
-    canvas = Canvas.fit(192, 128, pixel_aspect=1.0, budget=(96, 64))
-    stills = [np.full((64, 30, 3), level, np.float32) for level in (0.2, 0.5, 0.8)]
-    rgb, labels = compose_references([(stills[0], None, 3), (stills[1], None, 1), (stills[2], None, 6)], canvas)
-    assert rgb.shape == (64, 96, 3)
-    assert labels.dtype == np.uint8
-    for column, (slot, level) in enumerate(((3, 0.2), (1, 0.5), (6, 0.8))):
-        part = slice(column * 32, column * 32 + 32)
-        assert set(np.unique(labels[:, part])) == {0, slot}
-        assert np.allclose(rgb[:, part], level, atol=1e-6)
-    alone, labels = compose_references([(stills[1], np.ones((64, 30)), 2)], canvas)
-    assert (labels == 2).sum() == 64 * 30
-    assert np.allclose(alone, 0.5, atol=1e-6)
-    with pytest.raises(ValueError):
-        compose_references([], canvas)
+def portrait(
+    slot: int, color, seen, *, size=(200, 300), character=(60, 40, 80, 220), behind=GREY, masked: bool = True
+) -> Portrait:
+    """A still of one colour in which a box of another is the character."""
+    left, top, width, height = character
+    image = np.empty((size[1], size[0], 3), np.float32)
+    image[:] = behind
+    image[top : top + height, left : left + width] = color
+    mask = np.zeros((size[1], size[0]), np.float32)
+    mask[top : top + height, left : left + width] = 1.0
+    return Portrait(image=image, mask=mask if masked else None, slot=slot, seen=seen)
+
+
+def labelled(labels: np.ndarray, slot: int) -> Box:
+    found = box((labels == slot).astype(np.float32))
+    assert found is not None
+    return found
+
+
+def test_a_character_is_as_tall_as_the_performer_with_the_feet_on_his_ground():
+    seen = (700, 200, 300, 700)  # of 1080: 303 of the canvas's 480
+    rgb, labels = compose([portrait(2, RED, seen)], CANVAS)
+    assert (rgb.shape, rgb.dtype) == ((480, 832, 3), np.float32)
+    assert (labels.shape, labels.dtype, set(np.unique(labels))) == ((480, 832), np.uint8, {0, 2})
+    left, top, width, height = labelled(labels, 2)
+    assert height == round(700 * 468 / 1080)
+    assert top + height == 6 + 900 * 468 // 1080
+    assert abs(left + width / 2 - 850 * 832 / 1920) <= 0.5
+    assert width == round(height * 80 / 220)
+    inside = labels == 2
+    assert np.allclose(rgb[top + 2 : top + height - 2, left + 2 : left + width - 2], RED, atol=1e-5)
+    assert np.allclose(rgb[top + height + 4 :], GREY, atol=1e-5), "what surrounds him is repeated to the border"
+    assert inside.sum() == width * height
+
+
+def test_a_still_larger_than_the_canvas_loses_only_background():
+    made = portrait(1, RED, (800, 300, 200, 400), size=(4000, 3000), character=(1900, 1400, 200, 400))
+    rgb, labels = compose([made], CANVAS)
+    assert labelled(labels, 1)[3] == round(400 * 468 / 1080)
+    assert np.allclose(rgb[0, 0], GREY, atol=1e-5)
+
+
+def test_a_character_cut_by_the_edge_of_his_still_does_not_run_on_below_it():
+    bust = portrait(1, RED, (700, 100, 400, 700), size=(200, 200), character=(50, 60, 100, 140))
+    rgb, labels = compose([bust], CANVAS)
+    _, top, _, height = labelled(labels, 1)
+    assert top + height < 480
+    assert np.allclose(rgb[top + height :], GREY, atol=1e-3)
+
+
+def test_one_who_is_never_seen_alone_is_letterboxed():
+    rgb, labels = compose([portrait(3, RED, None)], CANVAS)
+    assert labelled(labels, 3) == (352, 64, 128, 352)  # 200x300 in 832x480 is 1.6 times as large
+    assert np.allclose(rgb[240, :300], GREY, atol=1e-5)
+
+
+def test_several_are_pasted_over_the_first_ones_background_without_a_fringe():
+    first = portrait(1, RED, (300, 300, 200, 600))
+    other = portrait(
+        5, GREEN, (1300, 200, 250, 700), behind=(1.0, 1.0, 1.0), size=(900, 1400), character=(301, 99, 377, 1201)
+    )
+    rgb, labels = compose([first, other], CANVAS)
+    assert set(np.unique(labels)) == {0, 1, 5}
+    assert rgb[:, 416:].max() <= GREEN[1] + 0.01, "nothing of the white around the other one is left"
+    left, top, width, height = labelled(labels, 5)
+    assert height == round(700 * 468 / 1080)
+    ring = rgb[top - 3 : top + height + 3, left - 3 : left + width + 3]
+    assert (ring >= np.minimum(GREY, GREEN) - 2e-3).all()
+    assert (ring <= np.maximum(GREY, GREEN) + 2e-3).all(), "edges lie between character and background"
+
+
+def test_a_still_without_a_mask_is_the_character_whole():
+    made = portrait(4, RED, (1200, 400, 300, 400), masked=False)
+    rgb, labels = compose([portrait(1, GREEN, (300, 300, 200, 600)), made], CANVAS)
+    left, top, width, height = labelled(labels, 4)
+    assert (height, width) == (round(400 * 468 / 1080), round(400 * 468 / 1080 * 200 / 300))
+    assert (labels == 4).sum() == width * height
+    assert np.allclose(rgb[top + 1, left + 1], GREY, atol=1e-5)
+
+
+def test_performers_who_cross_are_moved_apart_and_keep_their_sides():
+    seens = [(900, 200, 300, 800), (930, 200, 300, 800), (890, 200, 300, 800)]
+    boxes = arrange([portrait(slot, RED, seen) for slot, seen in zip((1, 2, 3), seens, strict=True)], CANVAS)
+    one, two, three = boxes
+    assert three[0] + three[2] == one[0]
+    assert one[0] + one[2] == two[0]
+    assert {height for *_, height in boxes} == {round(800 * 468 / 1080)}
+    wanted = sum((left + width / 2) for left, _, width, _ in seens) / 3 * 832 / 1920
+    assert abs(sum(left + width / 2 for left, _, width, _ in boxes) / 3 - wanted) <= 1, (
+        "together they stay where they were"
+    )
+    same = [(900, 200, 300, 800)] * 2
+    first, second = arrange([portrait(slot, RED, seen) for slot, seen in zip((4, 1), same, strict=True)], CANVAS)
+    assert first[0] < second[0], "of two at one place the first stands left"
+
+
+def test_one_who_leaves_the_frame_is_moved_inside():
+    ((left, top, width, height),) = arrange([portrait(1, RED, (1800, 500, 120, 580))], CANVAS)
+    assert left + width == 832
+    assert top + height == 6 + 468
+
+
+def test_a_group_that_does_not_fit_is_reduced_by_one_factor():
+    wide = [portrait(slot, RED, (600 * slot, 80, 300, 250 * slot), character=(0, 60, 200, 100)) for slot in (1, 2, 3)]
+    boxes = arrange(wide, CANVAS)
+    assert sum(width for _, _, width, _ in boxes) <= 832
+    heights = [height for *_, height in boxes]
+    factor = heights[2] / (750 * 468 / 1080)
+    assert factor < 0.9
+    assert heights == [round(250 * slot * 468 / 1080 * factor) for slot in (1, 2, 3)]
+
+
+def test_one_who_is_never_seen_stands_in_the_widest_gap():
+    seens = [(100, 300, 200, 600), None, (600, 200, 200, 800)]
+    boxes = arrange([portrait(slot, RED, seen) for slot, seen in zip((1, 2, 3), seens, strict=True)], CANVAS)
+    _, unseen, right = boxes
+    assert abs(unseen[3] - 700 * 468 / 1080) <= 0.5
+    assert abs(unseen[1] + unseen[3] - (6 + 950 * 468 / 1080)) <= 1
+    gap = right[0] + right[2], 832
+    assert abs(unseen[0] + unseen[2] / 2 - sum(gap) / 2) <= 1
+
+
+def test_when_nobody_is_seen_each_has_a_column():
+    boxes = arrange([portrait(slot, RED, None) for slot in (6, 1)], CANVAS)
+    assert boxes == [(144, 64, 128, 352), (560, 64, 128, 352)]
+
+
+seen_boxes = st.tuples(st.integers(-200, 1900), st.integers(-200, 1060), st.integers(1, 1900), st.integers(1, 1080))
+
+
+@st.composite
+def casts(draw):
+    """One to six performers: stills of any size, characters of any box in them, seen anywhere or never."""
+    found: list[Portrait] = []
+    for slot in draw(st.permutations([1, 2, 3, 4, 5, 6]))[: draw(st.integers(1, 6))]:
+        width, height = draw(st.integers(1, 90)), draw(st.integers(1, 90))
+        left, top = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
+        character = (left, top, draw(st.integers(1, width - left)), draw(st.integers(1, height - top)))
+        seen = draw(st.none() | seen_boxes)
+        masked = draw(st.booleans())
+        found.append(portrait(slot, RED, seen, size=(width, height), character=character, masked=masked))
+    return found
+
+
+@settings(deadline=None, max_examples=150)
+@given(cast=casts(), budget=st.sampled_from([(832, 480), (96, 64), (64, 128), (32, 32)]))
+def test_whoever_plays_is_whole_apart_and_of_the_right_height(cast, budget):
+    canvas = Canvas.fit(1920, 1080, pixel_aspect=1.0, budget=budget)
+    boxes = arrange(cast, canvas)
+    assert boxes == arrange(cast, canvas)
+    for left, top, width, height in boxes:
+        assert min(left, top) >= 0
+        assert min(width, height) >= 1
+        assert left + width <= canvas.width
+        assert top + height <= canvas.height
+    along = sorted(boxes)
+    assert all(one[0] + one[2] <= other[0] for one, other in itertools.pairwise(along))
+    down, across = canvas.active[3] / 1080, canvas.active[2] / 1920
+    factors = []
+    for made, (_, _, width, height) in zip(cast, boxes, strict=True):
+        if made.seen is not None:
+            factors.append(((height - 1) / (made.seen[3] * down), (height + 0.5) / (made.seen[3] * down)))
+        *_, own_width, own_height = made.character
+        if min(width, height) > 1:
+            assert (width - 0.51) / (height + 0.51) <= own_width / own_height <= (width + 0.51) / (height - 0.51)
+    if factors:
+        highest_low = max(low for low, _ in factors)
+        assert highest_low <= min(high for _, high in factors), "one factor for all"
+        assert highest_low <= 1
+    centres = [made.seen[0] + made.seen[2] / 2 for made in cast if made.seen is not None]
+    lefts = [place[0] for made, place in zip(cast, boxes, strict=True) if made.seen is not None]
+    in_order = [lefts[index] for index in sorted(range(len(centres)), key=lambda index: centres[index] * across)]
+    assert in_order == sorted(in_order)
+
+
+@settings(deadline=None, max_examples=40)
+@given(cast=casts(), seed=st.integers(0, 99))
+def test_every_character_is_in_the_picture(cast, seed):
+    canvas = Canvas.fit(1920, 1080, pixel_aspect=1.0, budget=(96, 64))
+    random = np.random.default_rng(seed)
+    ragged: list[Portrait] = []
+    for made in cast:
+        specks = None if made.mask is None else np.where(random.random(made.mask.shape) < 0.1, 1.0, 0.0)
+        if specks is not None:
+            specks[random.integers(specks.shape[0]), random.integers(specks.shape[1])] = 1.0
+        ragged.append(Portrait(image=made.image, mask=specks, slot=made.slot, seen=made.seen))
+    rgb, labels = compose(ragged, canvas)
+    assert rgb.min() >= 0.0
+    assert rgb.max() <= 1.0
+    assert set(np.unique(labels)) - {0} == {made.slot for made in cast}
+    for made, (left, top, width, height) in zip(ragged, arrange(ragged, canvas), strict=True):
+        assert (labels == made.slot).sum() == (labels[top : top + height, left : left + width] == made.slot).sum()
+
+
+def test_a_reference_picture_needs_characters_and_masks_that_fit():
+    with pytest.raises(ValueError, match="at least one"):
+        compose([], CANVAS)
+    with pytest.raises(ValueError, match="not of the image's size"):
+        Portrait(image=np.zeros((4, 4, 3), np.float32), mask=np.zeros((4, 5), np.float32), slot=1)
+    with pytest.raises(ValueError, match="no white"):
+        compose([Portrait(image=np.zeros((4, 4, 3), np.float32), mask=np.zeros((4, 4), np.float32), slot=1)], CANVAS)
+
+
+def test_how_far_off_a_still_as_it_is_would_be():
+    close_up = scale_off((1000, 1000), (100, 70, 800, 930), seen=(900, 700, 100, 367), canvas=CANVAS)
+    assert close_up == pytest.approx(0.93 * 480 / (367 * 468 / 1080))
+    assert scale_off((832, 480), (0, 0, 832, 240), seen=(0, 0, 1, 1080), canvas=CANVAS) == pytest.approx(240 / 468)
+
+
+def test_an_extra_view_is_letterboxed_on_black():
+    rgb, labels = extra_view(portrait(5, RED, None, behind=(1.0, 1.0, 1.0)), CANVAS)
+    assert labelled(labels, 5) == (352, 64, 128, 352)
+    assert rgb.dtype == np.float32
+    assert np.allclose(rgb[labels == 5][1000], RED, atol=1e-5)
+    assert (rgb[labels == 0] <= np.array(RED, np.float32) * 0.6 + 1e-5).all(), "of the white around only edges are left"
+    assert (rgb[:60] == 0).all()
+    rgb, labels = extra_view(portrait(1, RED, None, masked=False), CANVAS)
+    assert labelled(labels, 1) == (256, 0, 320, 480)
+    assert (rgb[:, :250] == 0).all()

@@ -111,6 +111,85 @@ def test_a_sequence_is_checked_frame_for_frame(tmp_path):
     assert {fault.code for fault in faults} == {"SF-MATTE-MISMATCH"}
 
 
+def test_frames_the_plate_lacks_may_lack_a_matte(tmp_path):
+    pattern = FramePattern(tmp_path, "ada.", 4, ".png")
+    for n in (1001, 1002, 1005):
+        save(pattern.path(n), RAMP)
+    assert mattes.check_matte(pattern, FrameRange(1001, 5), size=(8, 6), missing=(1003, 1004)) == []
+    (fault,) = mattes.check_matte(pattern, FrameRange(1001, 6), size=(8, 6), missing=(1003, 1004))
+    assert fault.what == "the matte ada.####.png has 3 of 4 frames; not there: 1006"
+    assert fault.fix == "export ada.####.png for frames 1001-1002, 1005-1006"
+    save(pattern.path(1004), RAMP[:3])
+    (fault,) = mattes.check_matte(pattern, FrameRange(1001, 5), size=(8, 6), missing=(1003, 1004))
+    assert "at 1004 is 8x3" in fault.what, "a matte that is there is looked at"
+
+
+def test_a_matte_with_a_step_is_told_by_its_numbers(tmp_path):
+    pattern = FramePattern(tmp_path, "ada.", 4, ".png", step=2, origin=1001)
+    for n in (1001, 1003, 1007):
+        save(tmp_path / f"ada.{n}.png", RAMP)
+    (fault,) = mattes.check_matte(pattern, FrameRange(1001, 4), size=(8, 6))
+    assert fault.what == "the matte ada.####.png has 3 of 4 frames; not there: 1005"
+
+
+def test_the_matte_of_a_frame_the_plate_lacks(tmp_path):
+    pattern = FramePattern(tmp_path, "ada.", 4, ".png")
+    for n in (1001, 1002, 1005, 1009):
+        save(pattern.path(n), RAMP)
+    lacking = (1002, 1003, 1004, 999)
+    found = {n: mattes.matte_frame(pattern, n, missing=lacking, stand_in="hold") for n in (*lacking, 1001, 1006)}
+    assert found == {1002: 1002, 1003: 1001, 1004: 1001, 999: 1001, 1001: 1001, 1006: 1006}
+    assert mattes.matte_frame(pattern, 1003, missing=lacking, stand_in="black") is None
+    assert mattes.matte_frame(pattern, 1003, missing=lacking) is None
+
+
+def test_the_box_of_the_white():
+    matte = np.zeros((6, 8), np.float32)
+    assert mattes.box(matte) is None
+    matte[2:5, 3:7] = 0.5
+    matte[0, 0] = 0.49
+    assert mattes.box(matte) == (3, 2, 4, 3)
+    matte[5, 7] = 1.0
+    assert mattes.box(matte) == (3, 2, 5, 4)
+
+
+def walk(tmp_path, seen: dict[int, tuple[int, int]], count: int) -> FramePattern:
+    """Mattes from 1001 with one white pixel (column, row) at the frames named."""
+    pattern = FramePattern(tmp_path, "walk.", 4, ".png")
+    for n in range(1001, 1001 + count):
+        pixels = np.zeros((6, 8), np.uint8)
+        if n in seen:
+            pixels[seen[n][1], seen[n][0]] = 255
+        save(pattern.path(n), pixels)
+    return pattern
+
+
+def test_presence_reads_no_file_twice_and_no_further_than_needed(tmp_path):
+    pattern = walk(tmp_path, {1003: (2, 4), 1004: (3, 4), 1008: (5, 1)}, 9)
+    pattern.path(1005).unlink()
+    presence = mattes.Presence(pattern)
+    assert presence.first_seen(FrameRange(1001, 9)) == (1003, (2, 4, 1, 1))
+    for n in (1001, 1002, 1003):
+        pattern.path(n).unlink()
+    assert presence.first_seen(FrameRange(1001, 9)) == (1003, (2, 4, 1, 1)), "remembered"
+    assert presence.anyone(FrameRange(1001, 9))
+    assert not presence.anyone(FrameRange(1001, 2))
+    assert presence.anyone(FrameRange(1006, 4))
+    assert not presence.anyone(FrameRange(1006, 2))
+    assert presence.anyone(FrameRange(1005, 9)), "what is known is asked before a file is read"
+    assert presence.box(1004) == (3, 4, 1, 1)
+    with pytest.raises(MatteMismatch, match="is not there"):
+        presence.anyone(FrameRange(1005, 3))
+
+
+def test_presence_where_the_plate_has_no_frames(tmp_path):
+    pattern = walk(tmp_path, {1002: (0, 0)}, 2)
+    held = mattes.Presence(pattern, missing=(1003, 1004), stand_in="hold")
+    assert held.anyone(FrameRange(1003, 2))
+    assert held.first_seen(FrameRange(1003, 2)) == (1003, (0, 0, 1, 1))
+    assert not mattes.Presence(pattern, missing=(1003, 1004), stand_in="black").anyone(FrameRange(1003, 2))
+
+
 def test_slots_are_numbered_in_the_order_of_the_manifest():
     assert tuple(mattes.SLOT_NUMBERS) == SLOTS
     assert list(mattes.SLOT_NUMBERS.values()) == [1, 2, 3, 4, 5, 6]

@@ -157,6 +157,97 @@ def test_frames_are_read_by_their_numbers(sequence, movie, picture, tmp_path):
             plate.read(1003)
 
 
+def test_the_frame_before_stands_in_or_the_first_after(sequence, exr_file, picture):
+    other = dict.fromkeys("RGB", picture[..., 0])
+    exr_file("sh010.1002.exr", None, other)
+    for n in (1001, 1003, 1004):
+        sequence.path(n).unlink()
+    lacking = (1001, 1003, 1004, 1007)
+    with plates.open_plate(sequence, missing=lacking, stand_in="hold") as plate:
+        shown = {n: plate.read(n) for n in range(1001, 1008)}
+    assert [n for n, frame in shown.items() if frame.stood_in] == list(lacking)
+    assert all(frame.number == n for n, frame in shown.items())
+    for held, there in {1001: 1002, 1003: 1002, 1004: 1002, 1007: 1006}.items():
+        assert np.array_equal(shown[held].rgb, shown[there].rgb), held
+    assert not np.array_equal(shown[1002].rgb, shown[1006].rgb)
+    with plates.open_plate(sequence, missing=lacking) as plate, pytest.raises(PlateMissing):
+        plate.read(1003)
+    (fault,) = plates.check_frames(sequence, FrameRange(1001, 7), size=(40, 24), missing=(1001, 1003))
+    assert fault.what == "sh010.####.exr: 2 of 7 frames are not there: 1004, 1007"
+    assert plates.check_frames(sequence, FrameRange(1001, 7), size=(40, 24), missing=lacking) == []
+    sequence.path(1002).write_bytes(b"cut short")
+    (fault,) = plates.check_frames(sequence, FrameRange(1003, 2), size=(40, 24), missing=lacking)
+    assert "frame 1002: " in fault.what, "what stands in is looked at, wherever it is"
+
+
+def test_black_is_of_the_plates_class(exr_file, tmp_path, picture):
+    planes = {"R": picture[..., 0], "G": picture[..., 1], "B": picture[..., 2]}
+    planes |= {"A": np.ones_like(picture[..., 0]), "Z": picture[..., 0].astype(np.float32)}
+    code = OpenEXR.TimeCode(1, 0, 0, 0, False, False, False, False, False, False, *[0] * 8)
+    exr_file("sh020.0001.exr", {"cameraLabel": "A", "timeCode": code}, planes)
+    pattern = FramePattern(tmp_path, "sh020.", 4, ".exr")
+    with plates.open_plate(pattern, missing=(2,), stand_in="black") as plate:
+        frame = plate.read(2)
+        assert plate.read(1).rgb.max() > 0
+    assert (frame.rgb == 0).all()
+    assert frame.covered.all()
+    where = np.zeros((24, 40), np.bool_)
+    where[:2] = True
+    plates.write_exr(tmp_path / "out.exr", frame, rgb=np.ones_like(frame.rgb), where=where, attributes={})
+    written = OpenEXR.File(str(tmp_path / "out.exr"), separate_channels=True)
+    kinds = {name: channel.pixels.dtype for name, channel in written.channels().items()}
+    assert kinds == {"R": "float16", "G": "float16", "B": "float16", "A": "float16", "Z": "float32"}
+    assert (written.channels()["R"].pixels == where).all()
+    assert (written.channels()["Z"].pixels == 0).all()
+    assert written.header()["cameraLabel"] == "A"
+    assert "timeCode" not in written.header(), "the neighbour's time is not this frame's"
+
+
+def test_a_held_frame_has_its_own_time(sequence, tmp_path):
+    sequence.path(1004).unlink()
+    where = np.zeros((24, 40), np.bool_)
+    attributes = {"timeCode": "01:00:00:03", "framesPerSecond": Fraction(24)}
+    with plates.open_plate(sequence, missing=(1004,), stand_in="hold") as plate:
+        for n in (1003, 1004):
+            frame = plate.read(n)
+            plates.write_exr(tmp_path / f"out.{n}.exr", frame, rgb=frame.rgb, where=where, attributes=attributes)
+    codes = [exr.timecode_of(exr.examine(tmp_path / f"out.{n}.exr")[0], Fraction(24)) for n in (1003, 1004)]
+    assert codes == ["01:00:00:02", "01:00:00:03"], "a frame of its own keeps its header's, a held one is given its own"
+    assert OpenEXR.File(str(tmp_path / "out.1004.exr")).header()["colorInteropID"] == "lin_ap1_scene"
+
+
+def test_beyond_a_movies_end_its_last_frame_stands_in(movie):
+    with plates.open_plate(movie, missing=(8, 9), stand_in="hold") as plate:
+        assert round(float(plate.read(9).rgb.mean()), 1) == 0.7
+        assert plate.read(9).stood_in
+        assert not plate.read(7).stood_in
+    with plates.open_plate(movie, missing=(8,), stand_in="black") as plate:
+        assert (plate.read(8).rgb == 0).all()
+        assert plate.read(8).rgb.shape == (24, 40, 3)
+    assert plates.check_frames(movie, FrameRange(6, 4), size=(40, 24), missing=(8, 9)) == []
+    (fault,) = plates.check_frames(movie, FrameRange(6, 4), size=(40, 24), missing=(9,))
+    assert "8 are not there" in fault.what
+
+
+def test_a_plate_with_nothing_to_stand_in_is_refused(sequence, tmp_path):
+    empty = FramePattern(tmp_path, "sh030.", 4, ".exr")
+    with pytest.raises(PlateMissing, match="no frame that could stand in"):
+        plates.open_plate(empty, missing=(1,), stand_in="hold")
+    (fault,) = plates.check_frames(empty, FrameRange(1, 1), size=(40, 24), missing=(1,))
+    assert fault.code == "SF-PLATE-MISSING"
+
+
+def test_file_numbers_with_a_step_are_counted_one_by_one(exr_file, tmp_path, picture):
+    for n in (1001, 1003, 1007):
+        exr_file(f"sh040.{n}.exr", None, dict.fromkeys("RGB", np.full((24, 40), n % 100, np.float16)))
+    pattern = FramePattern(tmp_path, "sh040.", 4, ".exr", step=2, origin=1001)
+    with plates.open_plate(pattern, missing=(1003,), stand_in="hold") as plate:
+        assert [float(plate.read(n).rgb.max()) for n in range(1001, 1005)] == [1, 3, 3, 7]
+    (fault,) = plates.check_frames(pattern, FrameRange(1001, 4), size=(40, 24))
+    assert fault.what == "sh040.####.exr: 1 of 4 frames are not there: 1005"
+    assert plates.frame_bytes(pattern, FrameRange(1001, 4), missing=(1003,)) == 24 * 40 * 3 * 2
+
+
 def test_what_the_file_does_not_cover_is_known(media):
     with plates.open_plate(media / "exr/t08.exr") as plate:
         covered = plate.read(0).covered
