@@ -5,7 +5,8 @@ The map of this house. One noun goes into each room, one noun comes out::
     edit.otio + edit.shots.yaml
       editorial.timeline  -> Edit            what is cut, in exact frames
       documents           -> ShotManifest    who plays whom, and how
-      plan                -> Job             shots and segments; every input probed, every fault at once
+      plan, shots         -> Plan            shots and segments; every input probed, every fault at once
+      seal                -> Segments        known by content; what was rendered before is found by its key
       render              -> frames          media.plates -> media.color -> engine -> media.color -> media.comp
       deliver             -> Take            frames, movie, take.json; renamed into place
       editorial.takes     -> edit.scail2.otio    the same cut with the takes linked
@@ -21,11 +22,12 @@ Rooms::
     media/         pictures in, pictures out (av, OpenEXR, OpenImageIO, PyOpenColorIO, Pillow)
     engine/        SCAIL-2: arrays in, arrays out (mlx, safetensors, tokenizers)
     review/        what people look at: sheets
-    plan.py  render.py  deliver.py    the corridor, the only place where wings meet
+    plan.py shots.py seal.py  render.py  deliver.py    the corridor, the only place where wings meet
+    search.py      offline media, found again by reel and timecode
     job.py         the corridor walked once, in this process
     cli.py         typer and rich; words to the user, errors into exit codes (`python -m scail2_farm` is it too)
 
-Reading order, half an hour: README, this map, documents, plan, render, engine/pipeline.
+Reading order, half an hour: README, this map, documents, plan, shots, render, engine/pipeline.
 """
 
 __version__ = "0.1.0"

@@ -19,8 +19,10 @@ from scail2_farm import __version__
 from scail2_farm.errors import FarmError, SettingsInvalid, exit_code, storage_error
 
 if TYPE_CHECKING:
+    from scail2_farm.errors import Where
     from scail2_farm.job import Event, Outcome
     from scail2_farm.plan import Plan, Probing
+    from scail2_farm.shots import Shot
 
 app = typer.Typer(
     name="scail2-farm",
@@ -35,12 +37,22 @@ app.add_typer(weights_app, name="weights")
 
 R = TypeVar("R")
 
-EditArgument = Annotated[Path, typer.Argument(help="an .otio edit, or a shot manifest", show_default=False)]
+EditArgument = Annotated[
+    Path,
+    typer.Argument(help="an edit (.otio .otioz .otiod .xml .edl .aaf .fcpxml), or a shot manifest", show_default=False),
+]
 ManifestOption = Annotated[
     Path | None, typer.Option(help="the shot manifest [EDIT_STEM.shots.yaml beside the edit]", show_default=False)
 ]
 TimelineOption = Annotated[
     str | None, typer.Option(help="the timeline to read when the file holds several", show_default=False)
+]
+RateOption = Annotated[
+    str | None, typer.Option(help="frames a second of an EDL, which does not say [24]", show_default=False)
+]
+SearchOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="a folder searched for offline media, by reel and timecode; repeatable", show_default=False),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
 
@@ -90,6 +102,8 @@ def submit(
     edit: EditArgument,
     manifest: ManifestOption = None,
     timeline: TimelineOption = None,
+    rate: RateOption = None,
+    search: SearchOption = None,
     weights: Annotated[str | None, typer.Option(help="a snapshot folder, or `miniature`", show_default=False)] = None,
     keep: Annotated[
         str | None, typer.Option(help="`raw` delivers the model's own frames too", show_default=False)
@@ -100,12 +114,12 @@ def submit(
 
     Stopped or killed, the same command goes on at the first unfinished segment.
     """
-    from scail2_farm.plan import check_weights
+    from scail2_farm.seal import check_weights
     from scail2_farm.settings import load_settings
 
     if keep not in (None, "raw"):
         raise typer.BadParameter("--keep takes `raw`")
-    planned = _planned(edit, manifest, timeline, casting_required=True)
+    planned = _planned(edit, manifest, timeline, rate, search, casting_required=True)
     faults = list(planned.faults)
     folder: Path | None = None
     try:
@@ -122,6 +136,8 @@ def submit(
             _print_json({"plan": planned.as_json(), "faults": [fault.as_json() for fault in faults]})
         _tell(faults)
         raise typer.Exit(exit_code(faults))
+    for note in planned.notes:
+        _err().print(f"scail2-farm: note: {note}", markup=False)
     for shot in planned.shots:
         for warning in shot.warnings:
             _err().print(f"scail2-farm: warning: {shot.id}: {warning}", markup=False)
@@ -144,10 +160,15 @@ def submit(
 
 @app.command()
 def check(
-    edit: EditArgument, manifest: ManifestOption = None, timeline: TimelineOption = None, as_json: JsonOption = False
+    edit: EditArgument,
+    manifest: ManifestOption = None,
+    timeline: TimelineOption = None,
+    rate: RateOption = None,
+    search: SearchOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Print the plan of an edit and every fault in it; renders nothing."""
-    planned = _planned(edit, manifest, timeline, casting_required=False)
+    """Print the plan of an edit, which rule casts whom, and every fault in it; renders nothing."""
+    planned = _planned(edit, manifest, timeline, rate, search, casting_required=False)
     if as_json:
         _print_json({"plan": planned.as_json(), "faults": [fault.as_json() for fault in planned.faults]})
     else:
@@ -244,12 +265,33 @@ def _drained(steps: Generator[Probing, None, R]) -> R:
             status.update(f"looking at {escape(step.what)} ({step.done}/{step.of})")
 
 
-def _planned(edit: Path, manifest: Path | None, timeline: str | None, *, casting_required: bool) -> Plan:
+def _planned(
+    edit: Path,
+    manifest: Path | None,
+    timeline: str | None,
+    rate: str | None,
+    search: list[Path] | None,
+    *,
+    casting_required: bool,
+) -> Plan:
+    from scail2_farm.frames import exact_rate
     from scail2_farm.plan import is_manifest, plan
 
     if manifest is not None and is_manifest(edit):
         raise typer.BadParameter(f"{edit.name} is a manifest itself; --manifest goes with an edit")
-    return _drained(plan(edit, manifest=manifest, timeline=timeline, casting_required=casting_required))
+    try:
+        exact = exact_rate(rate) if rate is not None else None
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise typer.BadParameter(f"--rate takes frames a second, for example 25 or 24000/1001, not {rate!r}") from None
+    steps = plan(
+        edit,
+        manifest=manifest,
+        timeline=timeline,
+        rate=exact,
+        search=[folder.absolute() for folder in search or ()],
+        casting_required=casting_required,
+    )
+    return _drained(steps)
 
 
 def _watched(events: Generator[Event, None, Outcome]) -> Outcome:
@@ -314,25 +356,48 @@ def _show_plan(plan: Plan) -> None:
     for casting in plan.castings:
         clip = casting.clip
         if casting.state == "rendered":
-            who = ", ".join(f"{member.id} ({member.slot})" for member in casting.members)
-            why = "\n".join(f"{Path(where.file or '').name}:{where.line}: {says}" for where, says in casting.rules)
+            who = "\n".join(f"{member.id} ({member.slot}) by {_place(member.where)}" for member in casting.members)
+            why = "\n".join(f"{_place(where)}: {says}" for where, says in casting.rules)
         else:
             who, why = f"[{casting.state}]", casting.reason or ""
         clips.add_row(escape(casting.shot), escape(clip.track if clip else ""), escape(who), escape(why))
     out.print(clips)
     for shot in plan.shots:
-        sizes = f"{shot.plate.width}x{shot.plate.height} as {shot.canvas.width}x{shot.canvas.height}"
-        out.print(
-            f"{shot.id}: frames {shot.frames} ({shot.frames.count}, handles {shot.handles_given.head}/"
-            f"{shot.handles_given.tail}), {len(shot.windows)} segments, {sizes}, {shot.sampler.preset} "
-            f"{shot.sampler.solver} {shot.sampler.steps} steps, {shot.color.space} ({shot.color.decided_by})",
-            markup=False,
-        )
-        for performer in shot.performers:
-            out.print(f"  {performer.id} ({performer.slot}): {performer.matte}", markup=False)
-        for warning in shot.warnings:
-            out.print(f"  warning: {warning}", markup=False)
+        _show_shot(out, shot)
+    nobody = [casting.shot for casting in plan.castings if casting.state == "uncast"]
+    if nobody and plan.manifest is not None:
+        out.print(f"nobody is cast in {len(nobody)} clips: {', '.join(nobody)}", markup=False)
+    for note in plan.notes:
+        out.print(f"note: {note}", markup=False)
     out.print(f"{len(plan.shots)} shots to render, {len(plan.faults)} faults", markup=False)
+
+
+def _place(where: Where) -> str:
+    """A line of a document, as file:line."""
+    return f"{Path(where.file or '').name}:{where.line}"
+
+
+def _show_shot(out: Console, shot: Shot) -> None:
+    plate, scene = shot.plate, shot.scenes[0]
+    out.print(
+        f"{shot.id}: frames {shot.frames} ({shot.frames.count}, handles {shot.handles_given.head}/"
+        f"{shot.handles_given.tail}), {len(shot.windows)} segments, {plate.width}x{plate.height} as "
+        f"{scene.canvas.width}x{scene.canvas.height}, {scene.sampler.preset} {scene.sampler.solver} "
+        f"{scene.sampler.steps} steps, {shot.color.space} ({shot.color.decided_by})",
+        markup=False,
+    )
+    for use in shot.uses[1:]:
+        out.print(f"  also shown by {use.casting.shot} (frames {use.frames})", markup=False)
+    for performer in shot.performers:
+        out.print(f"  {performer.id} ({performer.slot}): {performer.matte}", markup=False)
+    for window, other in zip(shot.windows[1:], shot.scenes[1:], strict=True):
+        if other != scene:
+            keep = f"{shot.frames.first + window.keep.first}-{shot.frames.first + window.keep.last}"
+            sizes = f"{other.canvas.width}x{other.canvas.height}"
+            words = f"{other.mode}, {sizes}, {other.sampler.steps} steps, seed {other.seed}, {other.prompt!r}"
+            out.print(f"  frames {keep} differ: {words}", markup=False)
+    for warning in shot.warnings:
+        out.print(f"  warning: {warning}", markup=False)
 
 
 def _show_outcome(outcome: Outcome) -> None:

@@ -19,13 +19,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scail2_farm.digests import sha256_of
-from scail2_farm.documents import FileDigest, Report, Span, Take, document_text, read_document, write_text
+from scail2_farm.documents import (
+    FileDigest,
+    Report,
+    Span,
+    Take,
+    TakeSegment,
+    Use,
+    document_text,
+    read_document,
+    write_text,
+)
 from scail2_farm.errors import DiskFull, FrameTruncated, SubmissionInvalid, Where, storage_error
 from scail2_farm.frames import FramePattern, FrameRange, timecode
 from scail2_farm.media import exr, mattes, movies, plates
-from scail2_farm.plan import Sealed, mode_of
-from scail2_farm.render import KINDS, color_of, forget, plate_source, read_mattes, versions
+from scail2_farm.render import KINDS, color_of, forget, open_plate, read_mattes, versions
 from scail2_farm.review.sheets import SheetRow, write_sheet
+from scail2_farm.seal import Sealed
+from scail2_farm.shots import Shot
 
 FIRST_OF_A_MOVIE = 1001
 TAKE = "take.json"
@@ -95,10 +106,10 @@ def room_needed(shots: Sequence[Sealed]) -> int:
     """
     total = 0
     for sealed in shots:
-        shot, source = sealed.shot, plate_source(sealed.segments[0])
-        pixels, canvas = shot.plate.width * shot.plate.height, shot.canvas.width * shot.canvas.height
-        native = shot.frames.count * (plates.frame_bytes(source, shot.frames) or pixels * 12)
-        total += 2 * (native + shot.frames.count * (pixels + canvas * 12))
+        shot, pixels = sealed.shot, sealed.shot.plate.width * sealed.shot.plate.height
+        canvas = max(scene.canvas.width * scene.canvas.height for scene in shot.scenes)
+        native = plates.frame_bytes(shot.plate.source, shot.frames, missing=shot.plate.missing) or pixels * 12
+        total += 2 * shot.frames.count * (native + pixels + canvas * 12)
     return total
 
 
@@ -136,8 +147,12 @@ def _versions(folder: Path, shot: str) -> list[int]:
 # --------------------------------------------------------------------------- what is in a version
 
 
-def _first_file(sealed: Sealed) -> int:
-    return FIRST_OF_A_MOVIE if sealed.shot.plate.kind == "movie" else sealed.shot.frames.first
+def _file_number(shot: Shot, frame: int) -> int:
+    """The number a plate frame is delivered under: a sequence's own; a movie's are counted from 1001."""
+    plate = shot.plate
+    if plate.kind == "movie":
+        return FIRST_OF_A_MOVIE + frame - shot.frames.first
+    return plate.origin + (frame - plate.origin) * plate.step
 
 
 def _place_frames(
@@ -145,15 +160,13 @@ def _place_frames(
 ) -> list[FileDigest]:
     """Copy every segment's frames under their delivered names, each checked against its report as it is read back."""
     shot = sealed.shot
-    shift = _first_file(sealed) - shot.frames.first
     placed: list[FileDigest] = []
     for segment, report in zip(sealed.segments, reports, strict=True):
         for file in report.frames:
             kind, _, number = file.path.partition("/")
             if kind not in kinds:
                 continue
-            frame = int(Path(number).stem) + shift
-            inner = _inner_name(name, frame, kind)
+            inner = _inner_name(name, _file_number(shot, int(Path(number).stem)), kind)
             _copy(Path(segment.folder) / file.path, part / inner)
             if sha256_of(part / inner) != file.sha256:
                 forget(Path(segment.folder))
@@ -192,33 +205,38 @@ def _take(
     raw: bool,
     files: Sequence[FileDigest],
 ) -> Take:
-    shot, last = sealed.shot, sealed.segments[-1]
+    shot = sealed.shot
     return Take(
         key=sealed.key,
         shot=shot.id,
         version=version,
-        clip=shot.clip.name if shot.clip is not None else None,
-        frames=Span(first=shot.frames.first, count=shot.frames.count),
-        cut=Span(first=shot.cut.first, count=shot.cut.count),
+        uses=tuple(Use(clip=use.clip.name if use.clip else None, cut=_span(use.frames)) for use in shot.uses),
+        frames=_span(shot.frames),
+        stood_in=tuple(frame for frame in shot.plate.missing if frame in shot.frames),
         handles_asked=shot.handles_asked,
         handles_given=shot.handles_given,
         pattern=f"{name}.####.exr",
-        first_file=_first_file(sealed),
+        first_file=_file_number(shot, shot.frames.first),
         movie=movie,
         raw="raw" if raw else None,
         comp_matte="comp_matte",
         exact=True,
         plate=shot.plate,
         color=shot.color,
-        canvas=shot.canvas,
-        mode=mode_of(shot.settings),
-        prompt=shot.prompt,
-        negative_prompt=last.negative_prompt,
-        seed=last.seed,
-        sampler=shot.sampler,
         performers=shot.performers,
-        weights=last.weights,
-        segments=tuple(segment.keep for segment in sealed.segments),
+        weights=sealed.segments[0].weights,
+        segments=tuple(
+            TakeSegment(
+                frames=segment.keep,
+                mode=segment.mode,
+                prompt=segment.prompt,
+                negative_prompt=segment.negative_prompt,
+                seed=segment.seed,
+                sampler=segment.sampler,
+                canvas=segment.canvas,
+            )
+            for segment in sealed.segments
+        ),
         inputs=sealed.inputs,
         files=tuple(files),
         seconds=sum(report.seconds for report in reports),
@@ -231,21 +249,23 @@ def _take(
 # --------------------------------------------------------------------------- what people look at
 
 
-def _frame_path(folder: Path, take: Take, frame: int) -> Path:
-    """The delivered file of one plate frame of a take."""
-    number = frame - take.frames.first + take.first_file
-    return folder / _inner_name(take.pattern.removesuffix(".####.exr"), number, "frames")
+def _frame_path(folder: Path, shot: Shot, name: str, frame: int) -> Path:
+    """The delivered file of one plate frame of a shot."""
+    return folder / _inner_name(name, _file_number(shot, frame), "frames")
+
+
+def _span(frames: FrameRange) -> Span:
+    return Span(first=frames.first, count=frames.count)
 
 
 def _write_movie(sealed: Sealed, part: Path, name: str) -> str:
     """The review movie: the delivered frames as a display shows them, with the plate's timecode."""
     shot = sealed.shot
     color = color_of(sealed.segments[0])
-    first = _first_file(sealed)
 
     def pictures() -> Iterator[NDArray[np.float32]]:
-        for index in range(shot.frames.count):
-            yield color.to_display(exr.read_rgb(part / _inner_name(name, first + index, "frames")))
+        for frame in shot.frames.numbers:
+            yield color.to_display(exr.read_rgb(_frame_path(part, shot, name, frame)))
 
     start = shot.plate.timecode_start
     code = None
@@ -261,24 +281,25 @@ def _write_movie(sealed: Sealed, part: Path, name: str) -> str:
 
 def _write_shot_sheet(sealed: Sealed, version: Path, take: Take, path: Path) -> None:
     """The sheet of a shot: before, after, difference and mattes at a few frames."""
-    segment = sealed.segments[0]
+    segment, shot = sealed.segments[0], sealed.shot
     color = color_of(segment)
-    cut = FrameRange(take.cut.first, take.cut.count)
-    picks = sorted({cut.first + round(step * (cut.count - 1) / (SHEET_ROWS - 1)) for step in range(SHEET_ROWS)})
+    used = sorted({frame for use in shot.uses for frame in use.frames.numbers})
+    picks = sorted({used[round(step * (len(used) - 1) / (SHEET_ROWS - 1))] for step in range(SHEET_ROWS)})
+    name = take.pattern.removesuffix(".####.exr")
     slots = [mattes.SLOT_NUMBERS[performer.slot] for performer in take.performers]
     rows: list[SheetRow] = []
-    with plates.open_plate(plate_source(segment)) as plate:
+    with open_plate(segment) as plate:
         for frame in picks:
             rows.append(
                 SheetRow(
-                    label=str(frame - take.frames.first + take.first_file),
+                    label=str(_file_number(shot, frame)),
                     before=color.to_display(plate.read(frame).rgb),
-                    after=color.to_display(exr.read_rgb(_frame_path(version, take, frame))),
+                    after=color.to_display(exr.read_rgb(_frame_path(version, shot, name, frame))),
                     labels=mattes.identity_map(read_mattes(segment, frame), slots=slots),
                 )
             )
     path.parent.mkdir(parents=True, exist_ok=True)
-    title = f"{take.shot} v{take.version:03d}  {take.mode}  seed {take.seed}"
+    title = f"{take.shot} v{take.version:03d}  {segment.mode}  seed {segment.seed}"
     cast = {performer.id: performer.slot for performer in take.performers}
     write_sheet(path, title=title, rows=rows, cast=cast, pixel_aspect=take.plate.pixel_aspect)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import difflib
 import json
 import os
@@ -33,7 +34,7 @@ from pydantic import (
 )
 
 from scail2_farm.errors import FarmError, SubmissionInvalid, Where, storage_error
-from scail2_farm.frames import exact_rate
+from scail2_farm.frames import FramePattern, exact_rate
 
 Slot = Literal["blue", "red", "green", "magenta", "cyan", "yellow"]
 SLOTS: tuple[Slot, ...] = ("blue", "red", "green", "magenta", "cyan", "yellow")
@@ -144,21 +145,43 @@ class Segmenting(Document):
         return self
 
 
-class Settled(Document):
-    """What may be said at every level; defaults < rule < shot."""
+class Chosen(Document):
+    """How it is rendered, as far as a level says; defaults < character < rule < shot < segment."""
 
     mode: Mode | None = None
     preset: Preset | None = None
-    prompt: str | None = None
     negative_prompt: str | None = None
-    prompt_append: str | None = None
     seed: Seed | None = None
     size: Size | None = None
-    segment: Segmenting | None = None
     solver: Solver | None = None
     steps: Annotated[int, Field(ge=1, le=200)] | None = None
     shift: Annotated[float, Field(gt=0, le=100)] | None = None
     guidance: Annotated[float, Field(ge=0, le=30)] | None = None
+
+
+class Directed(Chosen):
+    """How a scene is rendered, and its prompt; what is appended adds up over the levels."""
+
+    prompt: str | None = None
+    prompt_append: str | None = None
+
+
+class Settled(Directed):
+    """What may be said of a shot: its scene, and the windows it is rendered in."""
+
+    segment: Segmenting | None = None
+
+
+class SegmentSettings(Directed):
+    """What differs in the segments that show any of these plate frames; the first entry that does decides."""
+
+    frames: tuple[int, int] = Field(description="first and last plate frame, both included")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SegmentSettings:
+        if self.frames[1] < self.frames[0]:
+            raise ValueError("the frames are written [first, last], both included")
+        return self
 
 
 class When(Document):
@@ -166,11 +189,11 @@ class When(Document):
 
     clip: Text | None = Field(default=None, description="glob over clip names")
     track: Text | None = Field(default=None, description="glob over track names")
-    marker: Text | None = Field(default=None, description="glob over marker names")
-    color: Text | None = Field(default=None, description="marker colour")
-    record_tc: Text | None = Field(default=None, description="IN-OUT in the timeline's timecode")
-    source_tc: Text | None = Field(default=None, description="IN-OUT or IN+ in the media's timecode")
-    media: Text | None = Field(default=None, description="glob over media paths")
+    marker: Text | None = Field(default=None, description="glob over marker names, in any case")
+    color: Text | None = Field(default=None, description="colour of that marker, in any case")
+    record_tc: Text | None = Field(default=None, description="IN-OUT, IN+ or -OUT in the timeline's timecode")
+    source_tc: Text | None = Field(default=None, description="IN-OUT, IN+ or -OUT in the media's timecode")
+    media: Text | None = Field(default=None, description="glob over media addresses and file names")
     metadata: Text | None = Field(default=None, description="dotted path of a metadata key")
     equals: str | None = Field(default=None, description="the value that key must have")
 
@@ -178,6 +201,8 @@ class When(Document):
     def _says_something(self) -> When:
         if all(value is None for _, value in self):
             raise ValueError("`when` needs a condition; `clip: '*'` matches every clip")
+        if self.equals is not None and self.metadata is None:
+            raise ValueError("`equals` compares a `metadata` key, and none is named")
         return self
 
 
@@ -197,6 +222,7 @@ class ShotOverride(Settled):
     media: Text | None = None
     range: tuple[int, int] | None = Field(default=None, description="first and last frame, both included")
     characters: tuple[CastMember, ...] | None = None
+    segments: tuple[SegmentSettings, ...] = ()
     skip: bool = False
 
 
@@ -212,6 +238,16 @@ class Tracks(Document):
 
     include: tuple[Text, ...] = ("*",)
     exclude: tuple[Text, ...] = ()
+
+
+Missing = Literal["error", "hold", "black"]
+
+
+class MediaChoice(Document):
+    """Which media a clip is rendered from when it has several or none."""
+
+    prefer: tuple[Text, ...] = Field(default=(), description="globs over media reference keys, the best first")
+    search: tuple[Text, ...] = Field(default=(), description="folders searched for offline media")
 
 
 class Handles(Document):
@@ -255,6 +291,12 @@ class ShotManifest(Document):
     handles: Handles = Handles()
     retime: Literal["keep", "bake"] = "keep"
     numbering: Literal["plate", "1001"] = "plate"
+    missing: Missing | None = Field(
+        default=None, description="frames the cut uses and the media lacks; default: what the sequence says, else error"
+    )
+    strict: bool = Field(default=False, description="true: a transition beyond the media is an error, not a warning")
+    include_disabled: bool = Field(default=False, description="true: disabled clips and tracks are rendered too")
+    media: MediaChoice = MediaChoice()
     color: ColorChoice = ColorChoice()
     deliver: Deliver = Deliver()
     characters: Text
@@ -279,16 +321,27 @@ class Lora(Document):
     strength: float = 1.0
 
 
-class Character(Document):
-    """A person to put in."""
+class Character(Chosen):
+    """A person to put in; how he is rendered holds unless a rule, a shot or a segment says otherwise."""
 
     name: str | None = None
     references: Annotated[tuple[ReferenceImage, ...], Field(min_length=1)]
-    prompt: str = ""
+    prompt: str = Field(default="", description="a line of the prompt, only where the character is seen")
     slot: Slot | None = None
     lora: tuple[Lora, ...] = ()
     matte: MatteSource | None = None
     consent: str | None = None
+
+    @model_validator(mode="after")
+    def _one_primary(self) -> Character:
+        if sum(reference.primary for reference in self.references) > 1:
+            raise ValueError("one reference is the primary one; the others are extra views")
+        return self
+
+    @property
+    def ordered(self) -> tuple[ReferenceImage, ...]:
+        """The references, the primary one (else the first) in front."""
+        return tuple(sorted(self.references, key=lambda reference: not reference.primary))
 
 
 class CharacterLibrary(Document):
@@ -329,6 +382,19 @@ class PlateSource(Document):
         description="frames since midnight of frames.first; none when the plate has none"
     )
     drop_frame: bool = False
+    step: int = Field(default=1, description="how far file numbers are apart; frames are counted one by one")
+    origin: int = Field(default=0, description="with a step, the frame that is the file of its own number")
+    missing: tuple[int, ...] = Field(default=(), description="frames the media lacks, which are stood in for")
+    stand_in: Literal["hold", "black"] | None = Field(
+        default=None, description="what stands in: the frame before, black"
+    )
+
+    @property
+    def source(self) -> Path | FramePattern:
+        """The plate's file, or its sequence counted as `frames` is; a file of that very name is one, whatever it is."""
+        path = Path(self.path)
+        pattern = None if self.kind == "movie" or path.is_file() else FramePattern.parse(self.path)
+        return path if pattern is None else dataclasses.replace(pattern, step=self.step, origin=self.origin)
 
 
 class PlateColor(Document):
@@ -347,17 +413,41 @@ class CanvasSize(Document):
     active: tuple[int, int, int, int] = Field(description="left, top, width, height of the plate in the canvas")
 
 
+class Reference(Document):
+    """A still of a performer, by path."""
+
+    image: str
+    mask: str | None
+
+
+class Box(Document):
+    """A rectangle in pixels."""
+
+    left: int
+    top: int
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+
+
 class Performer(Document):
     """A character of a shot, ready to render."""
 
     id: str
     slot: Slot
-    image: str
-    mask: str | None
+    references: Annotated[tuple[Reference, ...], Field(min_length=1)] = Field(description="the primary one first")
+    seen: Box | None = Field(
+        description="of the matte in plate pixels, at the first frame he is seen; none: never seen"
+    )
     prompt: str
     matte: str = Field(description="a sequence, its number as ####")
     matte_offset: int = Field(description="what is added to a plate frame to get its matte's number")
     consent: str | None = None
+
+    def mattes(self, plate: PlateSource) -> FramePattern:
+        """The matte sequence, counted as the plate is: frame n of the plate is its frame n + matte_offset."""
+        pattern = FramePattern.parse(self.matte)
+        assert pattern is not None, "planning lets only sequences through"
+        return dataclasses.replace(pattern, step=plate.step, origin=plate.origin + self.matte_offset)
 
 
 class Sampler(Document):
@@ -411,6 +501,25 @@ class Report(Document):
     versions: dict[str, str]
 
 
+class Use(Document):
+    """One place of the cut that shows a take."""
+
+    clip: str | None = Field(description="the clip's name in the edit; none for an explicit shot")
+    cut: Span = Field(description="plate frames it uses")
+
+
+class TakeSegment(Document):
+    """What one segment of a take was rendered with."""
+
+    frames: Span = Field(description="plate frames it handed in")
+    mode: Mode
+    prompt: str
+    negative_prompt: str
+    seed: int
+    sampler: Sampler
+    canvas: CanvasSize
+
+
 class Take(Document):
     """How a take was made, enough to make it again."""
 
@@ -418,9 +527,9 @@ class Take(Document):
     key: str = Field(description="the key of the last segment: the same key is the same take")
     shot: str
     version: int
-    clip: str | None = Field(description="the clip's name in the edit; none for an explicit shot")
+    uses: Annotated[tuple[Use, ...], Field(min_length=1)] = Field(description="every place of the cut that shows it")
     frames: Span = Field(description="plate frames delivered, handles included")
-    cut: Span = Field(description="plate frames the cut uses")
+    stood_in: tuple[int, ...] = Field(default=(), description="delivered frames the media lacks: held or black")
     handles_asked: Handles
     handles_given: Handles
     pattern: str
@@ -431,15 +540,9 @@ class Take(Document):
     exact: bool = Field(description="whether frames are in the plate's own class")
     plate: PlateSource
     color: PlateColor
-    canvas: CanvasSize
-    mode: Mode
-    prompt: str
-    negative_prompt: str
-    seed: int
-    sampler: Sampler
     performers: tuple[Performer, ...]
     weights: FileDigest
-    segments: tuple[Span, ...]
+    segments: tuple[TakeSegment, ...]
     inputs: tuple[FileDigest, ...]
     files: tuple[FileDigest, ...]
     seconds: float

@@ -38,10 +38,15 @@ class Where:
     character: str | None = None
     frame: int | None = None
 
+    @property
+    def line_of_file(self) -> str:
+        """FILE:LINE, or as much of it as is known."""
+        return f"{self.file}:{self.line}" if self.file and self.line else self.file or ""
+
     def __str__(self) -> str:
         parts: list[str] = []
         if self.file:
-            parts.append(f"{self.file}:{self.line}" if self.line else self.file)
+            parts.append(self.line_of_file)
         if self.field:
             parts.append(f"at {self.field}")
         if self.shot:

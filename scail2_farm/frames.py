@@ -133,12 +133,18 @@ def frame_at(code: str, rate: Fraction) -> int:
 
 @dataclass(frozen=True, slots=True)
 class FramePattern:
-    """A numbered image sequence: folder / prefix + zero-padded number + suffix."""
+    """A numbered image sequence: folder / prefix + zero-padded number + suffix.
+
+    Frames are counted one by one. Of a sequence whose numbers are `step` apart, frame `origin` is the file of that
+    number, the next frame the file `step` numbers on.
+    """
 
     folder: Path
     prefix: str
     padding: int
     suffix: str
+    step: int = 1
+    origin: int = 0
 
     @classmethod
     def parse(cls, text: str, *, folder: Path | None = None) -> FramePattern | None:
@@ -162,16 +168,21 @@ class FramePattern:
             padding = int(match[4])
         return cls(path.parent, path.name[: match.start()], max(1, padding), path.name[match.end() :])
 
+    def number(self, frame: int) -> int:
+        """The number in the file name of one frame."""
+        return self.origin + (frame - self.origin) * self.step
+
     def name(self, frame: int) -> str:
         """The file name of one frame; a minus sign stands before the padding."""
-        return f"{self.prefix}{'-' if frame < 0 else ''}{abs(frame):0{self.padding}d}{self.suffix}"
+        number = self.number(frame)
+        return f"{self.prefix}{'-' if number < 0 else ''}{abs(number):0{self.padding}d}{self.suffix}"
 
     def path(self, frame: int) -> Path:
         """The file of one frame."""
         return self.folder / self.name(frame)
 
     def on_disk(self) -> list[int]:
-        """The frame numbers that exist, in order; empty when the folder is absent.
+        """The frames that exist, in order; empty when the folder is absent.
 
         Raises StorageError.
         """
@@ -180,7 +191,8 @@ class FramePattern:
             names = [entry.name for entry in self.folder.iterdir()] if self.folder.is_dir() else []
         except OSError as error:
             raise storage_error(error, self.folder) from error
-        frames = ((name, int(match[1])) for name in names if (match := number.fullmatch(name)))
+        counted = ((name, int(match[1]) - self.origin) for name in names if (match := number.fullmatch(name)))
+        frames = ((name, self.origin + past // self.step) for name, past in counted if past % self.step == 0)
         return sorted(frame for name, frame in frames if name == self.name(frame))
 
     @property

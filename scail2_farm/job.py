@@ -20,7 +20,8 @@ from scail2_farm import deliver, engine, render
 from scail2_farm.documents import Report, Take, write_text
 from scail2_farm.editorial.takes import TakeLink, link_takes, write_edit
 from scail2_farm.errors import FarmError, SettingsInvalid, SetupError, ShareUnavailable, Where, storage_error
-from scail2_farm.plan import Plan, Probing, Sealed, seal
+from scail2_farm.plan import Plan, Probing
+from scail2_farm.seal import Sealed, seal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,26 +222,26 @@ def _return_cut(plan: Plan, done: Sequence[ShotDone]) -> Path | None:
     shots = {shot.id: shot for shot in plan.shots}
     links: dict[str, TakeLink] = {}
     for shot in done:
-        planned, take = shots[shot.shot], shot.take
-        if planned.clip is None:
-            continue
-        links[planned.clip.id] = TakeLink(
-            folder=shot.folder,
-            prefix=take.pattern.partition("####")[0],
-            padding=4,
-            suffix=".exr",
-            first_file=take.first_file,
-            first_plate_frame=take.frames.first,
-            count=take.frames.count,
-            cut=planned.cut,
-            rate=take.plate.rate,
-            metadata={
-                "take": take.key,
-                "shot": take.shot,
-                "version": take.version,
-                "movie": take.movie,
-            },
-        )
+        take = shot.take
+        for use in shots[shot.shot].uses:
+            if use.clip is None or use.used is None:
+                continue
+            links[use.clip.id] = TakeLink(
+                folder=shot.folder,
+                prefix=take.pattern.partition("####")[0],
+                padding=4,
+                suffix=".exr",
+                first_file=take.first_file,
+                frame_step=take.plate.step,
+                count=take.frames.count,
+                start=use.used.time_of(take.frames.first),
+                metadata={
+                    "take": take.key,
+                    "shot": take.shot,
+                    "version": take.version,
+                    "movie": take.movie,
+                },
+            )
     path = plan.folder / f"{plan.name}.scail2.otio"
     write_edit(link_takes(edit, links, beside=plan.folder), path)
     return path

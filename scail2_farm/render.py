@@ -9,11 +9,14 @@ matte -> mask, character -> reference. What a segment leaves in its folder::
     history.npy              the last frames of the window, as floats: the next segment starts from them
     report.json              written last; a segment without it is not done
 
-NUMBER is the plate's frame. A plate's pixel outside comp_matte is never computed with: it is copied.
+NUMBER is the plate's frame, as the plate counts its frames: one by one, whatever the step between its file numbers;
+delivering gives each the file number it must have. A plate's pixel outside comp_matte is never computed with: it is
+copied, from the frame that stands in where the plate has none.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import platform
@@ -37,6 +40,8 @@ from scail2_farm import __version__
 from scail2_farm.digests import sha256_of
 from scail2_farm.documents import (
     FileDigest,
+    Performer,
+    Reference,
     Report,
     Segment,
     document_text,
@@ -54,10 +59,10 @@ from scail2_farm.engine import (
     paint,
     reference_background,
 )
-from scail2_farm.errors import FarmError, FrameTruncated, SubmissionInvalid, Where, storage_error
-from scail2_farm.frames import FramePattern, FrameRange, timecode
+from scail2_farm.errors import FrameTruncated, InputError, SubmissionInvalid, Where, storage_error
+from scail2_farm.frames import FrameRange, timecode
 from scail2_farm.media import exr, mattes, plates, stills
-from scail2_farm.media.canvas import Canvas, compose_references
+from scail2_farm.media.canvas import Canvas, Portrait, compose, extra_view
 from scail2_farm.media.color import ColorDecision, ModelColor
 from scail2_farm.media.comp import comp
 
@@ -68,6 +73,7 @@ R = TypeVar("R")
 
 REPORT = "report.json"
 HISTORY = "history.npy"
+BLACK = (0, 0, 0)  # behind the character of an extra view, in every mode (engine.md §3.4)
 KINDS = ("frames", "comp_matte", "raw")
 MOST_FPS_OF_A_TIMECODE = 60  # SMPTE ST 12-1 counts pairs of at most 30; beyond, an EXR cannot say it
 MODEL_SPACE = "srgb_rec709_display"
@@ -158,7 +164,7 @@ def segment_inputs(segment: Segment) -> SegmentInputs:
     slots = [mattes.SLOT_NUMBERS[performer.slot] for performer in segment.performers]
     pictures: list[Floats] = []
     labels: list[Labels] = []
-    with plates.open_plate(plate_source(segment)) as plate:
+    with open_plate(segment) as plate:
 
         def look(frame: int) -> tuple[Floats, Labels]:
             picture = color.to_model(canvas.to_canvas(_read_plate(plate, frame).rgb))
@@ -168,13 +174,14 @@ def segment_inputs(segment: Segment) -> SegmentInputs:
         for picture, people in _in_order(look, _window_frames(segment), at_once=_at_once(segment)):
             pictures.append(picture)
             labels.append(people)
-    reference, reference_labels = _reference(segment, canvas)
+    reference, reference_labels = compose([_primary(performer) for performer in segment.performers], canvas)
     return SegmentInputs(
         driving=np.stack(pictures),
         driving_mask=paint(np.stack(labels), background=driving_background(replace=replace)),
         reference=reference,
         reference_mask=paint(reference_labels, background=reference_background(replace=replace)),
-        history=_history(segment),
+        extra_references=tuple(_extra_views(segment, canvas)),
+        history=_history(segment, canvas),
         prompt=segment.prompt,
         negative_prompt=segment.negative_prompt,
         replace=replace,
@@ -189,11 +196,13 @@ def segment_inputs(segment: Segment) -> SegmentInputs:
     )
 
 
-def plate_source(segment: Segment) -> Path | FramePattern:
-    """The plate's file or sequence."""
-    path = Path(segment.plate.path)
-    pattern = FramePattern.parse(segment.plate.path) if segment.plate.kind == "exr" and not path.is_file() else None
-    return pattern or path
+def open_plate(segment: Segment) -> plates.Plate:
+    """The plate, with what stands in for the frames it lacks.
+
+    Raises PlateMissing, PlateUnreadable, StorageError.
+    """
+    plate = segment.plate
+    return plates.open_plate(plate.source, missing=plate.missing, stand_in=plate.stand_in)
 
 
 def canvas_of(segment: Segment) -> Canvas:
@@ -222,40 +231,57 @@ def _window_frames(segment: Segment) -> list[int]:
 def _read_plate(plate: plates.Plate, frame: int) -> plates.PlateFrame:
     try:
         return plate.read(frame)
-    except FarmError as fault:
+    except InputError as fault:
         raise FrameTruncated(fault.what, why=None, where=fault.where) from fault
 
 
 def read_mattes(segment: Segment, frame: int) -> list[Floats]:
     """The matte of each performer at one plate frame, in the order of the performers, 0..1 at plate size.
 
-    Raises FrameTruncated.
+    A matte has the file number of its plate's frame, plus its offset. At a frame that the plate lacks, without a matte
+    of its own, it is that of the frame that stands in, or nobody is there. Raises FrameTruncated, StorageError.
     """
+    plate = segment.plate
     found: list[Floats] = []
     for performer in segment.performers:
-        pattern = FramePattern.parse(performer.matte)
-        assert pattern is not None, "planning let only sequences through"
+        pattern, offset = performer.mattes(plate), performer.matte_offset
+        missing = [lacking + offset for lacking in plate.missing]
+        shown = mattes.matte_frame(pattern, frame + offset, missing=missing, stand_in=plate.stand_in)
+        if shown is None:
+            found.append(np.zeros((plate.height, plate.width), np.float32))
+            continue
         try:
-            found.append(mattes.read_matte(pattern.path(frame + performer.matte_offset)))
-        except FarmError as fault:
+            found.append(mattes.read_matte(pattern.path(shown)))
+        except InputError as fault:
             raise FrameTruncated(fault.what, where=fault.where) from fault
     return found
 
 
-def _reference(segment: Segment, canvas: Canvas) -> tuple[Floats, Labels]:
-    """The primary reference: every performer's still in one picture, and who is where in it."""
-    parts = [
-        (
-            stills.read_still(Path(performer.image)).rgb,
-            stills.read_mask(Path(performer.mask)) if performer.mask else None,
-            mattes.SLOT_NUMBERS[performer.slot],
-        )
-        for performer in segment.performers
-    ]
-    return compose_references(parts, canvas)
+def _primary(performer: Performer) -> Portrait:
+    """The performer's first still, and where he is to stand."""
+    seen = performer.seen
+    box = None if seen is None else (seen.left, seen.top, seen.width, seen.height)
+    return dataclasses.replace(_portrait(performer, performer.references[0]), seen=box)
 
 
-def _history(segment: Segment) -> Floats | None:
+def _extra_views(segment: Segment, canvas: Canvas) -> Iterator[tuple[Floats, Labels]]:
+    """The performers' further stills in their order, with masks in the identity colours on black."""
+    for performer in segment.performers:
+        for reference in performer.references[1:]:
+            picture, labels = extra_view(_portrait(performer, reference), canvas)
+            yield picture, paint(labels, background=BLACK)
+
+
+def _portrait(performer: Performer, reference: Reference) -> Portrait:
+    return Portrait(
+        image=stills.read_still(Path(reference.image)).rgb,
+        mask=stills.read_mask(Path(reference.mask)) if reference.mask else None,
+        slot=mattes.SLOT_NUMBERS[performer.slot],
+    )
+
+
+def _history(segment: Segment, canvas: Canvas) -> Floats | None:
+    """The last frames of the segment before, on this segment's canvas."""
     if segment.history is None:
         return None
     folder = Path(segment.history)
@@ -269,7 +295,12 @@ def _history(segment: Segment) -> Floats | None:
         forget(folder)
         raise _no_history(path, "changed after it was rendered")
     frames: Floats = np.load(io.BytesIO(content), allow_pickle=False)
-    return frames
+    if frames.shape[1:3] == (canvas.height, canvas.width):
+        return frames
+    plate = segment.plate
+    size = (frames.shape[2], frames.shape[1])
+    theirs = Canvas.around(plate.width, plate.height, pixel_aspect=plate.pixel_aspect, size=size)
+    return np.stack([canvas.from_another(frame, theirs) for frame in frames])
 
 
 def _no_history(path: Path, what: str) -> FrameTruncated:
@@ -289,7 +320,7 @@ def _write_frames(segment: Segment, frames: Floats) -> None:
     canvas, color = canvas_of(segment), color_of(segment)
     folder = Path(segment.folder)
     frame_header = _movie_header(segment, color)
-    with plates.open_plate(plate_source(segment)) as plate:
+    with open_plate(segment) as plate:
 
         def write(frame: int) -> None:
             name, attributes = f"{frame:07d}.exr", _attributes(segment, frame)
@@ -323,7 +354,7 @@ def _movie_header(segment: Segment, color: ModelColor) -> dict[str, object]:
 
 
 def _attributes(segment: Segment, frame: int) -> dict[str, object]:
-    """Provenance, rate and timecode; where the plate's own header has one of them, its word stands."""
+    """Provenance, rate and timecode; where the frame's own header has one of them, its word stands."""
     found: dict[str, object] = {
         "framesPerSecond": Fraction(segment.plate.rate),
         "scail2_farm:segment": segment.key,
@@ -331,6 +362,8 @@ def _attributes(segment: Segment, frame: int) -> dict[str, object]:
         "scail2_farm:mode": segment.mode,
         "scail2_farm:seed": str(segment.seed),
     }
+    if segment.plate.stand_in is not None and frame in segment.plate.missing:
+        found["scail2_farm:stand_in"] = segment.plate.stand_in
     if segment.plate.timecode_start is not None and segment.plate.rate <= MOST_FPS_OF_A_TIMECODE:
         count = segment.plate.timecode_start + frame - segment.plate.frames.first
         found["timeCode"] = timecode(count, segment.plate.rate, drop=segment.plate.drop_frame)

@@ -412,8 +412,9 @@ def test_a_plate_that_changes_while_the_job_runs(one_shot: Cut):
     """Planned whole, cut short before it is read again: the shot fails in words, nothing of it is delivered."""
     from scail2_farm.engine import load
     from scail2_farm.errors import FrameTruncated
-    from scail2_farm.plan import plan, seal
+    from scail2_farm.plan import plan
     from scail2_farm.render import render
+    from scail2_farm.seal import seal
 
     planned = finish(plan(one_shot.write()))
     (sealed,) = finish(seal(planned.shots, weights=one_shot.weights, work=one_shot.folder / "w"))

@@ -20,6 +20,7 @@ from scail2_farm.documents import (
     Performer,
     PlateColor,
     PlateSource,
+    Reference,
     Sampler,
     Segment,
     Span,
@@ -92,8 +93,8 @@ def segments(golden: Golden, folder: Path) -> list[Segment]:
                     Performer(
                         id="x",
                         slot="blue",
-                        image=str(folder / "reference.png"),
-                        mask=None,
+                        references=(Reference(image=str(folder / "reference.png"), mask=None),),
+                        seen=None,
                         prompt="",
                         matte=str(folder / "matte.####.png"),
                         matte_offset=0,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from submissions import Cut, finish, read_exr, write_exr
 
-from scail2_farm.plan import plan, seal
+from scail2_farm.plan import plan
+from scail2_farm.seal import seal
 
 
 def keys(cut: Cut) -> list[str]:

@@ -83,8 +83,10 @@ def test_the_main_job(one_shot: Cut, farm):
     assert (header["timeCode"].hours, header["timeCode"].seconds, header["timeCode"].frame) == (1, 0, 3)
 
     take = read_document(one_shot.version("SH010") / "take.json", Take)
-    assert (take.cut.first, take.cut.count, take.frames.first, take.frames.count) == (1004, 10, 1002, 14)
-    assert sum(segment.count for segment in take.segments) == 14
+    (use,) = take.uses
+    assert (use.clip, use.cut.first, use.cut.count) == ("SH010", 1004, 10)
+    assert (take.frames.first, take.frames.count) == (1002, 14)
+    assert sum(segment.frames.count for segment in take.segments) == 14
     assert len(take.segments) == 3
     assert (one_shot.folder / "edit.scail2/sheets/SH010_scail2_v001.png").stat().st_size > 1000
     assert not list(one_shot.folder.rglob("*.part"))
@@ -233,8 +235,9 @@ def test_killed_and_repeated_it_goes_on(one_shot: Cut, tmp_path):
 def rendered_half(cut: Cut) -> Path:
     """A submission of which the first segment is rendered and nothing delivered; that segment's folder."""
     from scail2_farm.engine import load
-    from scail2_farm.plan import plan, seal
+    from scail2_farm.plan import plan
     from scail2_farm.render import render
+    from scail2_farm.seal import seal
 
     planned = finish(plan(cut.write()))
     (sealed,) = finish(seal(planned.shots, weights=cut.weights, work=cut.folder / "edit.scail2/.work"))
@@ -362,7 +365,7 @@ def test_an_address_with_its_range_is_that_range(one_shot: Cut, farm):
     one_shot.write()
     said = farm("check", one_shot.folder / "edit.shots.yaml", "--json")
     (shot,) = said.document["plan"]["shots"]
-    assert shot["cut"] == {"first": 1004, "count": 3}
+    assert shot["uses"] == [{"shot": "SH010", "cut": {"first": 1004, "count": 3}}]
 
 
 def blas_environment() -> dict[str, str]:
@@ -410,7 +413,8 @@ def test_several_characters_and_shots(cut: Cut, farm):
 
 def test_render_segment_is_idempotent(one_shot: Cut, farm):
     from scail2_farm.documents import document_text
-    from scail2_farm.plan import plan, seal
+    from scail2_farm.plan import plan
+    from scail2_farm.seal import seal
 
     edit = one_shot.write()
     planned = finish(plan(edit))
@@ -513,11 +517,11 @@ def test_handles_are_clamped_to_the_media(one_shot: Cut, farm):
     assert shot["frames"] == {"first": 1001, "count": 14}
 
 
-def test_a_clip_cut_in_two_is_two_shots_of_one_name(one_shot: Cut, farm):
+def test_a_clip_cut_in_two_is_one_render_of_two_uses(one_shot: Cut, farm):
     one_shot.clip("SH010", first=11, count=3, available=16)
     said = farm("check", one_shot.write(), "--json")
     assert said.code == 0, said.err
-    first, second = said.document["plan"]["shots"]
-    assert first["shot"] == "SH010"
-    assert second["shot"].startswith("SH010-")
-    assert second["characters"][0]["matte"] == first["characters"][0]["matte"]
+    (shot,) = said.document["plan"]["shots"]
+    assert [use["cut"] for use in shot["uses"]] == [{"first": 1004, "count": 10}, {"first": 1012, "count": 3}]
+    assert [use["shot"].partition("-")[0] for use in shot["uses"]] == ["SH010", "SH010"]
+    assert shot["frames"] == {"first": 1002, "count": 15}

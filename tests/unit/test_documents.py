@@ -63,6 +63,135 @@ def test_faults_say_where_and_what(tmp_path, line, said, fix, at):
     assert faults[0].code == "SF-SUBMISSION-INVALID"
 
 
+WHOLE = """\
+schema: scail2-farm/shot-manifest@1
+characters: library.yaml
+missing: hold
+strict: true
+include_disabled: true
+media:
+  prefer: ['*_plate']
+  search: [plates]
+tracks:
+  include: ['V*']
+  exclude: []
+cast:
+  - when:
+      clip: '*'
+      track: 'V*'
+      marker: 'CHAR:*'
+      color: RED
+      record_tc: 01:00:00:00+
+      source_tc: -01:00:00:00
+      media: '*.exr'
+      metadata: a.b
+      equals: c
+    characters:
+      - id: hero
+        slot: blue
+        matte:
+          sequence: m.####.png
+    prompt_append: rain
+    segment:
+      length: 81
+      overlap: 5
+    skip: false
+    stop: false
+shots:
+  - id: A
+    media: p.####.exr
+    range: [1, 9]
+    segments:
+      - frames: [1, 5]
+        prompt: dusk
+        negative_prompt: blur
+        guidance: 5
+        preset: fast
+        size: 832x480
+        solver: unipc
+        steps: 8
+        seed: 1
+        mode: replacement
+        shift: 3
+"""
+PEOPLE = """\
+schema: scail2-farm/characters@1
+characters:
+  hero:
+    references:
+      - image: a.png
+        mask: m.png
+        primary: true
+        view: front
+    lora:
+      - path: l.safetensors
+        strength: 0.5
+    matte:
+      cryptomatte:
+        path: c.exr
+        layer: l
+        names: [hero]
+    mode: animation
+    preset: fast
+    negative_prompt: blur
+    seed: 3
+    size: 832x480
+    solver: euler
+    steps: 8
+    shift: 3
+    guidance: 5
+    consent: MS-1
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "number"),
+    [
+        pytest.param(text, model, number, id=f"{model.__name__}-{number}-{line.strip(' -').partition(':')[0]}")
+        for text, model in ((WHOLE, ShotManifest), (PEOPLE, CharacterLibrary))
+        for number, line in enumerate(text.splitlines(), 1)
+        if line.strip() != "hero:"
+    ],
+)
+def test_a_typo_in_any_key_names_the_key_and_its_line(tmp_path, text: str, model: type[Any], number: int):
+    lines = text.splitlines()
+    key = lines[number - 1].strip(" -").partition(":")[0]
+    typo = f"{key[:-1]}j{key[-1]}"
+    lines[number - 1] = lines[number - 1].replace(key, typo, 1)
+    _, faults = load(tmp_path, "\n".join(lines), model=model)
+    (fault,) = [fault for fault in faults if fault.what == f"unknown key `{typo}`"]
+    assert fault.fix == f"did you mean `{key}`?"
+    assert (fault.where.file, fault.where.line) == (str(tmp_path / "m.yaml"), number)
+
+
+@pytest.mark.parametrize(("text", "model"), [(WHOLE, ShotManifest), (PEOPLE, CharacterLibrary)])
+def test_what_the_typos_are_made_in_has_no_fault(tmp_path, text: str, model: type[Any]):
+    loaded, faults = load(tmp_path, text, model=model)
+    assert faults == []
+    assert loaded is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "line"),
+    [
+        (WHOLE.replace("[1, 5]", "[5, 1]"), "the frames are written [first, last], both included", 39),
+        (WHOLE.replace("      - frames: [1, 5]\n        prompt", "      - prompt"), "the key `frames` is missing", 39),
+        (WHOLE.replace("missing: hold", "missing: grey"), "'error', 'hold' or 'black'", 3),
+        (WHOLE.replace("      metadata: a.b\n", ""), "`equals` compares a `metadata` key, and none is named", 13),
+        (
+            PEOPLE.replace("view: front", "view: x\n      - {image: b.png, primary: true}"),
+            "one reference is the primary",
+            3,
+        ),
+    ],
+)
+def test_new_keys_that_cannot_be_meant(tmp_path, text: str, what: str, line: int):
+    _, faults = load(tmp_path, text, model=CharacterLibrary if "characters@1" in text else ShotManifest)
+    (fault,) = faults
+    assert what in fault.what
+    assert fault.where.line == line
+
+
 def test_unknown_keys_alone_do_not_hide_the_rest(tmp_path):
     text = MANIFEST.replace("clip: 'A*'", "clip: 'A*', clyp: x") + "handels: {head: 2}\n"
     loaded, faults = load(tmp_path, text)

@@ -1,0 +1,659 @@
+"""From castings to shots: media found and probed, every frame covered, mattes and references looked at.
+
+A shot is one render. It may be shown by several clips of the cut: uses of one source with the same cast and settings
+whose frames touch, handles included, are one chain of segments, and every clip of them points to its take. What is
+wrong is gathered per shot; nothing is repaired here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from fractions import Fraction
+from pathlib import Path
+
+from scail2_farm.documents import (
+    Box,
+    CanvasSize,
+    CharacterLibrary,
+    Directed,
+    Handles,
+    Loaded,
+    Missing,
+    Mode,
+    Performer,
+    PlateColor,
+    PlateSource,
+    Preset,
+    Reference,
+    ReferenceImage,
+    Sampler,
+    Segmenting,
+    SegmentSettings,
+    Settled,
+    ShotManifest,
+    Solver,
+    Span,
+)
+from scail2_farm.editorial.cast import Casting, Member
+from scail2_farm.editorial.clips import Clip, Used
+from scail2_farm.editorial.paths import locate
+from scail2_farm.editorial.timeline import slug
+from scail2_farm.errors import FarmError, MatteMismatch, PlateMissing, SubmissionInvalid, Where
+from scail2_farm.frames import FramePattern, FrameRange
+from scail2_farm.media import mattes, plates, stills
+from scail2_farm.media.canvas import Canvas, scale_off
+from scail2_farm.media.color import decide
+
+PRESETS: Mapping[Preset, tuple[Solver, int, float, float]] = {
+    # solver, steps, shift, guidance (engine.md §7.9; SCAIL-2 command line, its sampler paper and the community's turbo)
+    "preview": ("euler", 6, 5.0, 1.0),
+    "lightning": ("unipc", 8, 1.0, 1.0),
+    "fast": ("dpmpp", 16, 5.0, 5.0),
+    "quality": ("unipc", 40, 3.0, 5.0),
+    "paper": ("euler", 50, 5.0, 4.0),
+}
+
+DEFAULT_SIZE = (832, 480)
+SCALE_TOLERANCE = 1.15  # beyond it a reference as given would make the character visibly too large or too small
+
+Source = Path | FramePattern
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """One place that shows a shot: a clip of the cut, or an explicit shot (`clip` is None).
+
+    `frames` are the plate frames it shows; `used` says them of a clip, with their place in the cut's time.
+    """
+
+    casting: Casting
+    frames: FrameRange
+    used: Used | None
+
+    @property
+    def clip(self) -> Clip | None:
+        """The clip of the cut."""
+        return self.casting.clip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """One segment of a shot, in frames counted from the shot's first: the model's window and what is kept of it."""
+
+    frames: FrameRange
+    keep: FrameRange
+    overlap: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What one segment is rendered with."""
+
+    mode: Mode
+    prompt: str
+    negative_prompt: str
+    seed: int
+    sampler: Sampler
+    canvas: CanvasSize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """One render, and every use of it; `id` is that of the first use. `scenes` are the windows' own."""
+
+    id: str
+    uses: tuple[Use, ...]
+    plate: PlateSource
+    color: PlateColor
+    performers: tuple[Performer, ...]
+    frames: FrameRange
+    handles_asked: Handles
+    handles_given: Handles
+    windows: tuple[Window, ...]
+    scenes: tuple[Scene, ...]
+    leave: int
+    """Frames a segment leaves to the next as history."""
+    warnings: tuple[str, ...] = ()
+
+
+# --------------------------------------------------------------------------- windows and settings
+
+
+def windows(count: int, *, length: int, overlap: int) -> tuple[Window, ...]:
+    """The equal windows of a shot of `count` frames (engine.md §8.2, policy `equal`).
+
+    The fewest windows, all of one 4n + 1 length that is at most `length`; each shares `overlap` frames with the one
+    before. The last may reach beyond the shot: the renderer repeats the shot's last frame there and drops the result.
+    `keep` ranges follow one another and cover the shot exactly.
+    """
+    if count < 1:
+        raise ValueError("a shot has at least one frame")
+    number = max(1, -(-(count - overlap) // (length - overlap)))
+    longest = -(-(count + overlap * (number - 1)) // number)
+    equal = (longest + 2) // 4 * 4 + 1
+    found: list[Window] = []
+    kept = 0
+    for index in range(number):
+        first = index * (equal - overlap)
+        until = min(first + equal, count)
+        history = overlap if index else 0
+        found.append(Window(frames=FrameRange(first, equal), keep=FrameRange(kept, until - kept), overlap=history))
+        kept = until
+    return tuple(found)
+
+
+def sampler(settings: Settled) -> Sampler:
+    """The numbers of the preset in force, with what the manifest overrides."""
+    preset: Preset = settings.preset or "quality"
+    solver, steps, shift, guidance = PRESETS[preset]
+    return Sampler(
+        preset=preset,
+        solver=settings.solver or solver,
+        steps=settings.steps or steps,
+        shift=settings.shift or shift,
+        guidance=guidance if settings.guidance is None else settings.guidance,
+    )
+
+
+def settled(settings: Settled, overrides: Sequence[SegmentSettings], frames: FrameRange) -> Settled:
+    """A shot's settings in a segment that shows these plate frames: the first override that meets them outranks."""
+    own = next((o for o in overrides if FrameRange.from_last(*o.frames).intersection(frames).count), None)
+    if own is None:
+        return settings
+    said = {key: value for key in Directed.model_fields if (value := getattr(own, key)) is not None}
+    if own.prompt_append and settings.prompt_append:
+        said["prompt_append"] = f"{settings.prompt_append}, {own.prompt_append}"
+    return settings.model_copy(update=said)
+
+
+def prompt_of(settings: Settled, performers: Iterable[Performer]) -> str:
+    """The scene, then a line for each of these performers, then what the rules append."""
+    parts = [settings.prompt or "", *(performer.prompt for performer in performers), settings.prompt_append or ""]
+    return ". ".join(part.strip().rstrip(".") for part in parts if part.strip())
+
+
+# --------------------------------------------------------------------------- planning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Draft:
+    """One use, its inputs found, before it is joined with others of the same source."""
+
+    use: Use
+    source: Source
+    probe: plates.PlateProbe
+    color: PlateColor
+    rate: Fraction
+    timecode: int | None
+    mattes: tuple[tuple[FramePattern, int], ...]
+    frames: FrameRange
+    asked: Handles
+    stand_in: Missing
+    notes: tuple[str, ...]
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What two uses must have in common to be one render."""
+        casting = self.use.casting
+        who = tuple(
+            (member.id, member.slot, str(matte)) for member, matte in zip(casting.members, self.mattes, strict=True)
+        )
+        return (
+            str(self.source),
+            self.color,
+            self.rate,
+            self.timecode,
+            self.stand_in,
+            who,
+            casting.settings.model_dump_json(),
+            tuple(entry.model_dump_json() for entry in casting.segments),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Figure:
+    """The character in a still: the still's size (width, height), and the character's box in it."""
+
+    size: tuple[int, int]
+    box: tuple[int, int, int, int]
+
+
+@dataclass(slots=True, kw_only=True)
+class ShotPlanner:
+    """Turns castings into shots, looking at every plate, still and matte once; `faults` gathers what is wrong.
+
+    `find` gives the clip with its media found elsewhere, when it is offline and there is somewhere to look.
+    """
+
+    manifest: Loaded[ShotManifest]
+    library: Loaded[CharacterLibrary]
+    root: Path
+    find: Callable[[Clip], Clip]
+    faults: list[FarmError] = field(default_factory=list[FarmError])
+    _drafts: list[_Draft] = field(default_factory=list[_Draft])
+    _probed: dict[str, plates.PlateProbe | FarmError] = field(
+        default_factory=dict[str, "plates.PlateProbe | FarmError"]
+    )
+    _figures: dict[str, _Figure | FarmError] = field(default_factory=dict[str, "_Figure | FarmError"])
+    _offsets: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+
+    def add(self, casting: Casting) -> None:
+        """Take in a casting that is to be rendered."""
+        for member in casting.members:
+            for reference in self.library.document.characters[member.id].ordered:
+                self._look_at(casting, member, reference)
+        try:
+            draft = self._draft(casting)
+        except FarmError as fault:
+            self._blame(casting, fault)
+        else:
+            self._drafts += [draft] if draft is not None else []
+
+    def shots(self) -> Iterable[tuple[str, Shot | None]]:
+        """Every shot in cut order, or None where a fault makes it unrenderable; each is planned as it is asked for."""
+        for group in _joined(self._drafts):
+            yield group[0].use.casting.shot, self._shot(group)
+
+    def _blame(self, casting: Casting, fault: FarmError, *, character: str | None = None) -> None:
+        """Keep a fault with the shot's name on it; one fault may have several shots."""
+        where = replace(fault.where, shot=fault.where.shot or casting.shot)
+        where = replace(where, character=where.character or character)
+        self.faults.append(type(fault)(fault.what, why=fault.why, fix=fault.fix, where=where))
+
+    # ------------------------------------------------------------------- one use
+
+    def _draft(self, casting: Casting) -> _Draft | None:
+        """The use with its inputs found; None when a matte is none, which is told."""
+        document = self.manifest.document
+        clip = casting.clip
+        if clip is not None:
+            clip = self.find(clip)
+            if clip.fault is not None:
+                raise clip.fault
+            casting = replace(casting, clip=clip)
+        source, given = self._media(casting)
+        probe = self._probe(source)
+        notes = [*probe.warnings, *casting.notes]
+        if clip is not None:
+            used = clip.used(probe.frames, probe.timecode_start, missing=document.missing, strict=document.strict)
+            use = Use(casting=casting, frames=used.frames, used=used)
+            notes += [*clip.notes, *used.notes]
+            asked, stand_in = clip.handles(document.handles), document.missing or clip.policy
+        else:
+            use = Use(casting=casting, frames=given or probe.frames, used=None)
+            asked, stand_in = document.handles, document.missing or "error"
+        if not use.frames.count or not (stand_in != "error" or probe.frames.covers(use.frames)):
+            raise _beyond(use.frames, probe)
+        head = max(0, min(asked.head, use.frames.first - probe.frames.first))
+        tail = max(0, min(asked.tail, probe.frames.last - use.frames.last))
+        color = decide(manifest_space=self._space(source), probe=probe)
+        matted = [self._matte(casting, member, source, probe) for member in casting.members]
+        found = tuple(matte for matte in matted if matte is not None)
+        if len(found) < len(matted):
+            return None
+        return _Draft(
+            use=use,
+            source=source,
+            probe=probe,
+            color=PlateColor(config=color.config, space=color.space, decided_by=color.decided_by),
+            rate=self._rate(clip, probe),
+            timecode=_timecode(clip, probe),
+            mattes=found,
+            frames=use.frames.grown(head, tail),
+            asked=asked,
+            stand_in=stand_in,
+            notes=tuple(notes),
+        )
+
+    def _media(self, casting: Casting) -> tuple[Source, FrameRange | None]:
+        """The plate's file or sequence, and the frames an explicit shot says."""
+        override, clip = casting.override, casting.clip
+        if clip is None:
+            assert override is not None, "a casting is a clip of the edit or an explicit shot"
+            assert override.media is not None, "an explicit shot has media"
+            found = locate(override.media, folder=self.root, path_map=self.manifest.document.path_map)
+            source = found.pattern or found.path
+            assert source is not None, "an address is a file or a sequence"
+            return source, FrameRange.from_last(*override.range) if override.range else found.frames
+        assert clip.media is not None, "a clip without media has a fault"
+        source = clip.media.pattern or clip.media.path
+        assert source is not None, "a media reference has a file or a sequence"
+        return source, None
+
+    def _probe(self, source: Source) -> plates.PlateProbe:
+        found = self._probed.get(str(source))
+        if found is None:
+            try:
+                found = plates.probe(source)
+            except FarmError as fault:
+                found = fault
+            self._probed[str(source)] = found
+        if isinstance(found, FarmError):
+            raise found
+        return found
+
+    def _space(self, source: Source) -> str | None:
+        """The colour space the manifest gives this media; the first glob that matches."""
+        names = (str(source), Path(str(source)).name)
+        spaces = self.manifest.document.color.spaces
+        return next((s.space for s in spaces if any(fnmatchcase(name, s.media) for name in names)), None)
+
+    def _rate(self, clip: Clip | None, probe: plates.PlateProbe) -> Fraction:
+        """The plate's rate: the edit's word for its media, then the file's, then the manifest's.
+
+        A drop-frame timecode exists at the file's own rate alone, whatever an edit rounds it to.
+        """
+        if probe.drop_frame and probe.rate is not None:
+            return probe.rate
+        if clip is not None and clip.media is not None and clip.media.rate is not None:
+            return clip.media.rate
+        rate = probe.rate or self.manifest.document.rate
+        if rate is None:
+            raise SubmissionInvalid("the plate does not say its frame rate", fix="add `rate:` to the manifest")
+        return rate
+
+    def _matte(
+        self, casting: Casting, member: Member, source: Source, probe: plates.PlateProbe
+    ) -> tuple[FramePattern, int] | None:
+        """The matte sequence of a member, counted as the plate is, and what is added to a plate frame for its matte.
+
+        None after a fault.
+        """
+        try:
+            pattern = self._matte_pattern(casting, member)
+            key = (str(pattern), str(source))
+            if key not in self._offsets:
+                self._offsets[key] = _matte_offset(pattern, probe)
+        except FarmError as fault:
+            self._blame(casting, fault, character=member.id)
+            return None
+        offset = self._offsets[key]
+        if isinstance(source, FramePattern):
+            pattern = replace(pattern, step=source.step, origin=source.origin + offset)
+        return pattern, offset
+
+    def _matte_pattern(self, casting: Casting, member: Member) -> FramePattern:
+        written = member.matte
+        if written is None or written.sequence is None:
+            what = "no matte is given" if written is None else f"a `{written.kind}` matte cannot be read yet"
+            raise MatteMismatch(what, fix="add `matte: {sequence: ...}` to the cast rule or to the character")
+        root = self.root if member.matte_from_manifest else self.library.path.parent
+        shot = slug(casting.clip.name) if casting.clip is not None else casting.shot
+        text = written.sequence.replace("{shot}", shot).replace("{character}", member.id)
+        pattern = FramePattern.parse(os.path.normpath(root / text))
+        if pattern is None:
+            what = f"the matte {text} is not a numbered sequence"
+            raise MatteMismatch(what, fix="write the frame number as ####")
+        return pattern
+
+    # ------------------------------------------------------------------- characters
+
+    def _look_at(self, casting: Casting, member: Member, reference: ReferenceImage) -> _Figure | None:
+        """The character in a still; both pictures are decoded once a submission. None after a fault."""
+        image = self.library.beside(reference.image)
+        mask = self.library.beside(reference.mask) if reference.mask else None
+        key = f"{image}\0{mask}"
+        if key not in self._figures:
+            try:
+                self._figures[key] = _figure(image, mask)
+            except FarmError as fault:
+                self._figures[key] = fault
+        found = self._figures[key]
+        if isinstance(found, _Figure):
+            return found
+        index = self.library.document.characters[member.id].references.index(reference)
+        place = self.library.where("characters", member.id, "references", index, character=member.id)
+        self._blame(casting, type(found)(found.what, why=found.why, fix=found.fix, where=place))
+        return None
+
+    def _performers(
+        self, draft: _Draft, frames: FrameRange, holes: Sequence[int], warnings: list[str]
+    ) -> tuple[tuple[Performer, ...], list[mattes.Presence]]:
+        """Who plays in a shot and where each is first seen, every matte checked frame for frame."""
+        casting, probe = draft.use.casting, draft.probe
+        stand_in = None if draft.stand_in == "error" else draft.stand_in
+        performers: list[Performer] = []
+        presences: list[mattes.Presence] = []
+        for member, (pattern, offset) in zip(casting.members, draft.mattes, strict=True):
+            character = self.library.document.characters[member.id]
+            wanted = FrameRange(frames.first + offset, frames.count)
+            allowed = [hole + offset for hole in holes]
+            faults = mattes.check_matte(pattern, wanted, size=(probe.width, probe.height), missing=allowed)
+            presence, seen = mattes.Presence(pattern, missing=allowed, stand_in=stand_in), None
+            try:
+                seen = presence.first_seen(wanted) if not faults else None
+            except FarmError as fault:
+                faults = [fault]
+            for fault in faults:
+                self._blame(casting, fault, character=member.id)
+            if faults:
+                continue
+            if seen is None:
+                what = f"the matte of {member.id} is black in all {wanted.count} frames: nothing is replaced by it"
+                warnings.append(f"{what} ({pattern.name_with_hashes}; the alpha of a matte is not read)")
+            presences.append(presence)
+            performers.append(
+                Performer(
+                    id=member.id,
+                    slot=member.slot,
+                    references=tuple(
+                        Reference(
+                            image=str(self.library.beside(reference.image)),
+                            mask=str(self.library.beside(reference.mask)) if reference.mask else None,
+                        )
+                        for reference in character.ordered
+                    ),
+                    seen=None if seen is None else _box(seen[1]),
+                    prompt=character.prompt,
+                    matte=str(pattern),
+                    matte_offset=offset,
+                    consent=character.consent,
+                )
+            )
+        return tuple(performers), presences
+
+    # ------------------------------------------------------------------- one shot
+
+    def _shot(self, group: Sequence[_Draft]) -> Shot | None:
+        """The shot of uses that are one render; None when a fault makes it unrenderable."""
+        first = group[0]
+        casting, probe, source = first.use.casting, first.probe, first.source
+        frames = _union(draft.frames for draft in group)
+        cut = _union(draft.use.frames for draft in group)
+        holes = () if first.stand_in == "error" else _holes(frames, probe)
+        known = len(self.faults)
+        for fault in plates.check_frames(source, frames, size=(probe.width, probe.height), missing=holes):
+            self._blame(casting, fault)
+        warnings = list(dict.fromkeys(note for draft in group for note in draft.notes))
+        performers, presences = self._performers(first, frames, holes, warnings)
+        if len(self.faults) > known:
+            return None
+        plate = PlateSource(
+            kind=probe.kind,
+            path=str(source),
+            frames=Span(first=probe.frames.first, count=probe.frames.count),
+            width=probe.width,
+            height=probe.height,
+            pixel_aspect=probe.pixel_aspect,
+            rate=first.rate,
+            timecode_start=first.timecode,
+            drop_frame=probe.drop_frame,
+            step=source.step if isinstance(source, FramePattern) else 1,
+            origin=source.origin if isinstance(source, FramePattern) else 0,
+            missing=holes,
+            stand_in=None if first.stand_in == "error" else first.stand_in,
+        )
+        segmenting = casting.settings.segment or Segmenting()
+        cells = windows(frames.count, length=segmenting.length, overlap=segmenting.overlap)
+        try:
+            scenes = tuple(_scene(casting, frames, window, plate, performers, presences) for window in cells)
+        except FarmError as fault:
+            self._blame(casting, fault)
+            return None
+        warnings += self._out_of_scale(performers, plate, scenes[0].canvas)
+        if holes:
+            warnings.append(f"{len(holes)} frames the media lacks are stood in for ({first.stand_in})")
+        return Shot(
+            id=casting.shot,
+            uses=tuple(draft.use for draft in group),
+            plate=plate,
+            color=first.color,
+            performers=performers,
+            frames=frames,
+            handles_asked=first.asked,
+            handles_given=Handles(head=cut.first - frames.first, tail=frames.last - cut.last),
+            windows=cells,
+            scenes=scenes,
+            leave=segmenting.overlap,
+            warnings=tuple(warnings),
+        )
+
+    def _out_of_scale(self, performers: Sequence[Performer], plate: PlateSource, canvas: CanvasSize) -> Iterable[str]:
+        """A warning for every reference that would make its character too large or too small as it is."""
+        size = canvas.width, canvas.height
+        fitted = Canvas.around(plate.width, plate.height, pixel_aspect=plate.pixel_aspect, size=size)
+        for performer in performers:
+            reference = performer.references[0]
+            figure = self._figures.get(f"{reference.image}\0{reference.mask}")
+            if not isinstance(figure, _Figure) or performer.seen is None:
+                continue
+            factor = scale_off(figure.size, figure.box, seen=_tuple(performer.seen), canvas=fitted)
+            if not 1 / SCALE_TOLERANCE <= factor <= SCALE_TOLERANCE:
+                name = Path(reference.image).name
+                yield f"{name} as it is would make {performer.id} {factor:.2f}x the performer's size; it is reframed"
+
+
+# --------------------------------------------------------------------------- what drafts come to
+
+
+def _joined(drafts: Sequence[_Draft]) -> list[list[_Draft]]:
+    """Uses that are one render, in the order of their first use: of one identity, their frames touching."""
+    order = {id(draft): index for index, draft in enumerate(drafts)}
+    by_identity: dict[tuple[object, ...], list[_Draft]] = {}
+    for draft in drafts:
+        by_identity.setdefault(draft.identity, []).append(draft)
+    groups: list[list[_Draft]] = []
+    for same in by_identity.values():
+        until: int | None = None
+        for draft in sorted(same, key=lambda draft: draft.frames):
+            if until is None or draft.frames.first > until + 1:
+                groups.append([])
+                until = draft.frames.last
+            groups[-1].append(draft)
+            until = max(until, draft.frames.last)
+    for group in groups:
+        group.sort(key=lambda draft: order[id(draft)])
+    return sorted(groups, key=lambda group: order[id(group[0])])
+
+
+def _union(ranges: Iterable[FrameRange]) -> FrameRange:
+    """The range that covers these, which touch."""
+    known = list(ranges)
+    return FrameRange.from_last(min(r.first for r in known), max(r.last for r in known))
+
+
+def _holes(frames: FrameRange, probe: plates.PlateProbe) -> tuple[int, ...]:
+    """The frames of a shot that the media lacks."""
+    lacking = set(probe.missing)
+    return tuple(frame for frame in frames.numbers if frame not in probe.frames or frame in lacking)
+
+
+def _beyond(cut: FrameRange, probe: plates.PlateProbe) -> PlateMissing:
+    lost = cut.count - cut.intersection(probe.frames).count
+    return PlateMissing(
+        f"the cut uses frames {cut}, the plate has {probe.frames}: {lost} missing",
+        fix="relink the clip to media that covers the cut, trim it, or say `missing: hold` in the manifest",
+        where=Where(file=probe.source),
+    )
+
+
+def _timecode(clip: Clip | None, probe: plates.PlateProbe) -> int | None:
+    """Frames since midnight of the plate's first frame: the file's word, else the edit's."""
+    if probe.timecode_start is not None:
+        return probe.timecode_start
+    return clip.media_timecode(probe.frames) if clip is not None else None
+
+
+def _matte_offset(pattern: FramePattern, probe: plates.PlateProbe) -> int:
+    """What is added to a plate's frame to get its matte's number.
+
+    A sequence's mattes have its own numbers. A movie has none: its mattes are one per frame from its first. Raises
+    MatteMismatch when they are not.
+    """
+    if probe.kind == "exr":
+        return 0
+    on_disk = pattern.on_disk()
+    if not on_disk:
+        return 0
+    if len(on_disk) != probe.frames.count:
+        raise MatteMismatch(
+            f"the matte {pattern.name_with_hashes} has {len(on_disk)} frames, the movie {probe.frames.count}",
+            why="a movie's mattes are matched one per frame, from its first frame on",
+            fix="export the matte for the whole movie, one file a frame",
+            where=Where(file=str(pattern)),
+        )
+    return on_disk[0] - probe.frames.first
+
+
+def _figure(image: Path, mask: Path | None) -> _Figure:
+    """The character in a still.
+
+    Raises SubmissionInvalid for a mask that does not fit or holds nobody, and what reading a still raises.
+    """
+    picture = stills.read_still(image).rgb
+    size = picture.shape[1], picture.shape[0]
+    if mask is None:
+        return _Figure(size=size, box=(0, 0, *size))
+    white = stills.read_mask(mask)
+    if white.shape != picture.shape[:2]:
+        what = f"{image.name} and its mask {mask.name} differ in size"
+        raise SubmissionInvalid(what, fix="export both at one size")
+    box = mattes.box(white)
+    if box is None:
+        what = f"the mask {mask.name} has no white in it: nothing of {image.name} is the character"
+        raise SubmissionInvalid(what, fix="export the mask with the character in white")
+    return _Figure(size=size, box=box)
+
+
+def _tuple(box: Box) -> tuple[int, int, int, int]:
+    return box.left, box.top, box.width, box.height
+
+
+def _box(box: tuple[int, int, int, int]) -> Box:
+    left, top, width, height = box
+    return Box(left=left, top=top, width=width, height=height)
+
+
+def _scene(
+    casting: Casting,
+    frames: FrameRange,
+    window: Window,
+    plate: PlateSource,
+    performers: Sequence[Performer],
+    presences: Sequence[mattes.Presence],
+) -> Scene:
+    """What one segment is rendered with: its own settings, and a line of the prompt for everybody it shows.
+
+    Raises MatteMismatch for a matte that no longer reads.
+    """
+    keep = FrameRange(frames.first + window.keep.first, window.keep.count)
+    shown = FrameRange(frames.first + window.frames.first, window.frames.count).intersection(frames)
+    own = settled(casting.settings, casting.segments, keep)
+    seen = [
+        performer
+        for performer, presence in zip(performers, presences, strict=True)
+        if performer.prompt and presence.anyone(FrameRange(shown.first + performer.matte_offset, shown.count))
+    ]
+    size = own.size or DEFAULT_SIZE
+    canvas = Canvas.fit(plate.width, plate.height, pixel_aspect=plate.pixel_aspect, budget=size)
+    return Scene(
+        mode=own.mode or "replacement",
+        prompt=prompt_of(own, seen),
+        negative_prompt=own.negative_prompt or "",
+        seed=own.seed or 0,
+        sampler=sampler(own),
+        canvas=CanvasSize(width=canvas.width, height=canvas.height, active=canvas.active),
+    )
