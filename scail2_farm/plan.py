@@ -15,7 +15,7 @@ from pathlib import Path
 from scail2_farm.documents import CharacterLibrary, Loaded, ShotManifest, load_document
 from scail2_farm.editorial.cast import Casting, cast_clips
 from scail2_farm.editorial.timeline import Edit, read_edit
-from scail2_farm.errors import FarmError, SubmissionInvalid, Where
+from scail2_farm.errors import FarmError, SubmissionInvalid, Where, storage_error
 from scail2_farm.frames import FrameRange, timecode
 from scail2_farm.search import Index
 from scail2_farm.shots import Shot, ShotPlanner
@@ -70,8 +70,15 @@ def job_name(submission: Path) -> str:
 
 
 def is_manifest(path: Path) -> bool:
-    """Whether a submission is a manifest rather than an edit."""
-    return path.suffix.lower() in (".yaml", ".yml", ".json")
+    """Whether a submission is a manifest rather than an edit; OpenTimelineIO JSON is an edit by any name."""
+    suffix = path.suffix.lower()
+    if suffix != ".json" or not path.is_file():
+        return suffix in (".yaml", ".yml", ".json")
+    try:
+        with path.open("rb") as file:
+            return b'"OTIO_SCHEMA"' not in file.read(1 << 16)
+    except OSError as error:
+        raise storage_error(error, path) from error
 
 
 def plan(
@@ -149,12 +156,12 @@ def _shots(
     wanted = [casting for casting in castings if casting.state == "rendered"]
     folders = [*search, *(Path(os.path.normpath(_root(manifest) / one)) for one in manifest.document.media.search)]
     index = Index(folders)
-    if folders and any(casting.clip is not None and casting.clip.offline for casting in wanted):
-        try:
+    try:
+        if folders and any(casting.clip is not None and index.wants(casting.clip) for casting in wanted):
             for looked in index.scan():
                 yield Probing(what=looked, done=0, of=1)
-        except FarmError as fault:
-            faults.append(fault)
+    except FarmError as fault:
+        faults.append(fault)
     planner = ShotPlanner(manifest=manifest, library=library, root=_root(manifest), find=index.relinked)
     for done, casting in enumerate(wanted):
         yield Probing(what=casting.shot, done=done, of=len(wanted))

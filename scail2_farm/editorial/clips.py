@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from scail2_farm.documents import Handles, Missing
+from scail2_farm.documents import MOST_HANDLES, Handles, Missing
 from scail2_farm.editorial.otiojson import Place
 from scail2_farm.editorial.rates import Time, ceiled, frame_of, offset
 from scail2_farm.editorial.retimes import MOST_UNKNOWN, Sampling
@@ -127,6 +127,7 @@ class Clip:
         probed: FrameRange | None = None,
         probed_start: int | None = None,
         *,
+        rate: Fraction | None = None,
         missing: Missing | None = None,
         strict: bool = False,
     ) -> Used:
@@ -134,13 +135,18 @@ class Clip:
 
         `probed` is what the media really holds and `probed_start` the timecode of its first frame in frames since
         midnight. Without an available range in the edit both decide where the media starts; nothing is taken for 0.
-        `missing` is the policy for frames beyond the media (default: the sequence's own); a transition beyond it is
+        `rate` is what the media itself runs at, believed where the edit has no rate for it. `missing` is the policy for frames beyond the media (default: the sequence's own); a transition beyond it is
         cut short, and with `strict` a fault. Raises ClipUnsupported or PlateMissing.
         """
         if self.faults:
             raise self.faults[0]
         media = self.media
         assert media is not None, "a clip without media has a fault"
+        notes: list[str] = []
+        if media.rate is None and rate is not None:
+            media = replace(media, rate=rate)
+            if rate != self.rate:
+                notes.append(f"its media runs at {float(rate):.5g} frames a second, the clip at {float(self.rate):.5g}")
         limits = probed if probed is not None else media.frames
         if self.source_start is None or self.sampling.kind == "whole":
             return self._whole(media, limits, probed, probed_start)
@@ -151,7 +157,6 @@ class Clip:
         ]
         if not readings:
             raise self._missing(f"which file of {media.url} is the first cannot be told from the edit")
-        notes: list[str] = []
         origin, needed = next((one for one in readings if limits is None or limits.covers(one[1])), readings[0])
         if limits is not None and not limits.covers(needed):
             policy = missing or self.policy
@@ -169,11 +174,11 @@ class Clip:
     def handles(self, asked: Handles) -> Handles:
         """The handles asked for, in plate frames: what a faster clip shows in that time, none for a freeze.
 
-        In reverse the frames before the cut are the plate's later ones.
+        At most MOST_HANDLES. In reverse the frames before the cut are the plate's later ones.
         """
         if self.speed is None:
             return asked
-        head, tail = ceiled(asked.head * abs(self.speed)), ceiled(asked.tail * abs(self.speed))
+        head, tail = (min(ceiled(n * abs(self.speed)), MOST_HANDLES) for n in (asked.head, asked.tail))
         return Handles(head=tail, tail=head) if self.speed < 0 else Handles(head=head, tail=tail)
 
     def with_media(self, found: Path | FramePattern) -> Clip:

@@ -21,6 +21,7 @@ from scail2_farm.errors import storage_error
 
 SUFFIXES = {
     ".otio": "OpenTimelineIO",
+    ".json": "OpenTimelineIO by another name",
     ".otioz": "an OpenTimelineIO bundle",
     ".otiod": "an OpenTimelineIO bundle (a folder)",
     ".edl": "a CMX 3600 list",
@@ -46,7 +47,6 @@ _REFUSED = {
     ".kdenlive": ("a Kdenlive project", "export the timeline as OTIO (Kdenlive 25.04 and later)"),
     ".fcpbundle": ("a Final Cut Pro library", "export the project: File > Export XML"),
     ".imovielibrary": ("an iMovie library", "send the movie to Final Cut Pro and export XML from there"),
-    ".json": ("JSON", "name the edit; a manifest goes with --manifest"),
     ".yaml": ("YAML", "name the edit; a manifest goes with --manifest"),
     ".yml": ("YAML", "name the edit; a manifest goes with --manifest"),
 }
@@ -56,7 +56,7 @@ _BEGINNINGS = (
     (b"\x1f\x8b", "a compressed file", ()),
     (b"<", "XML", (".xml", ".fcpxml")),
     (b"TITLE:", "an EDL", (".edl",)),
-    (b"{", "JSON", (".otio",)),
+    (b"{", "JSON", (".otio", ".json")),
 )
 _BINARY = (b"RIFF", b"\0\0\0", b"\x89PNG", b"\xff\xd8\xff", b"\x06\x0e\x2b\x34", b"%PDF")
 
@@ -86,12 +86,12 @@ def open_cut(path: Path, *, rate: Fraction | None = None) -> Opened:
         return Opened(document=document, folder=folder, notes=notes)
     if suffix == ".fcpxmld" and path.is_dir():
         return _with_text(path / "Info.fcpxml", path, rate)
-    if suffix in (".otioz", ".aaf", ".otio"):
+    if suffix in (".otioz", ".aaf", ".otio", ".json"):
         _check_beginning(path, suffix)
     if suffix == ".otioz":
         document, notes = bundles.read_zip(path)
         return Opened(document=document, folder=folder, notes=notes)
-    if suffix == ".otio":
+    if suffix in (".otio", ".json"):
         return Opened(document=parse(path), folder=folder)
     if suffix == ".aaf":
         return _read_aaf(path)

@@ -28,11 +28,11 @@ from scail2_farm.editorial.otiojson import (
     ITEMS,
     Node,
     Place,
+    bindings_fault,
     choose_timeline,
     dict_of,
     flag_of,
     list_of,
-    load_through_bindings,
     marker_of,
     parse,
     range_of,
@@ -103,8 +103,10 @@ def read_edit(
         tracks=tracks or Tracks(),
         include_disabled=include_disabled,
     )
+    theirs = bindings_fault(opened.document, path)  # asked first, while little memory is held, and told after our own
     edit = reading.read(opened, place, node)
-    load_through_bindings(opened.document, path)
+    if theirs is not None:
+        raise theirs
     return edit
 
 
