@@ -6,8 +6,10 @@ Everything heavy is imported inside the commands, so that `--help` answers at on
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Generator, Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -17,8 +19,12 @@ from rich.markup import escape
 
 from scail2_farm import __version__
 from scail2_farm.errors import FarmError, SettingsInvalid, exit_code, storage_error
+from scail2_farm.frames import FrameRange
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from scail2_farm.editorial.cast import Casting
     from scail2_farm.errors import Where
     from scail2_farm.job import Event, Outcome
     from scail2_farm.plan import Plan, Probing
@@ -39,10 +45,15 @@ R = TypeVar("R")
 
 EditArgument = Annotated[
     Path,
-    typer.Argument(help="an edit (.otio .otioz .otiod .xml .edl .aaf .fcpxml), or a shot manifest", show_default=False),
+    typer.Argument(
+        help="an edit (.otio .otioz .otiod .xml .edl .aaf .fcpxml), or a shot manifest",
+        show_default=False,
+        readable=False,  # not asked here: the plan tells it with every other fault
+    ),
 ]
 ManifestOption = Annotated[
-    Path | None, typer.Option(help="the shot manifest [EDIT_STEM.shots.yaml beside the edit]", show_default=False)
+    Path | None,
+    typer.Option(help="the shot manifest [EDIT_STEM.shots.yaml beside the edit]", show_default=False, readable=False),
 ]
 TimelineOption = Annotated[
     str | None, typer.Option(help="the timeline to read when the file holds several", show_default=False)
@@ -52,7 +63,9 @@ RateOption = Annotated[
 ]
 SearchOption = Annotated[
     list[Path] | None,
-    typer.Option(help="a folder searched for offline media, by reel and timecode; repeatable", show_default=False),
+    typer.Option(
+        help="a folder searched for offline media, by reel and timecode; repeatable", show_default=False, readable=False
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
 
@@ -119,7 +132,7 @@ def submit(
 
     if keep not in (None, "raw"):
         raise typer.BadParameter("--keep takes `raw`")
-    planned = _planned(edit, manifest, timeline, rate, search, casting_required=True)
+    planned = _planned(edit, manifest, timeline, rate, search, casting_required=True, as_json=as_json)
     faults = list(planned.faults)
     folder: Path | None = None
     try:
@@ -133,14 +146,13 @@ def submit(
         faults.append(fault)
     if faults or folder is None or job is None:
         if as_json:
-            _print_json({"plan": planned.as_json(), "faults": [fault.as_json() for fault in faults]})
+            _print_plan(planned, faults)
         _tell(faults)
         raise typer.Exit(exit_code(faults))
     for note in planned.notes:
         _err().print(f"scail2-farm: note: {note}", markup=False)
-    for shot in planned.shots:
-        for warning in shot.warnings:
-            _err().print(f"scail2-farm: warning: {shot.id}: {warning}", markup=False)
+    for warning, shots in _warnings(planned.shots):
+        _err().print(f"scail2-farm: warning: {_few(shots)}: {warning}", markup=False)
     try:
         outcome = _watched(job.run(planned, weights=folder, raw=keep == "raw"))
     except KeyboardInterrupt:
@@ -148,7 +160,7 @@ def submit(
         raise typer.Exit(130) from None
     except FarmError as fault:
         if as_json:
-            _print_json({"plan": planned.as_json(), "faults": [fault.as_json()]})
+            _print_plan(planned, [fault])
         raise
     if as_json:
         _print_json(outcome.as_json())
@@ -168,9 +180,9 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Print the plan of an edit, which rule casts whom, and every fault in it; renders nothing."""
-    planned = _planned(edit, manifest, timeline, rate, search, casting_required=False)
+    planned = _planned(edit, manifest, timeline, rate, search, casting_required=False, as_json=as_json)
     if as_json:
-        _print_json({"plan": planned.as_json(), "faults": [fault.as_json() for fault in planned.faults]})
+        _print_plan(planned, planned.faults)
     else:
         _show_plan(planned)
     _tell(planned.faults)
@@ -254,6 +266,11 @@ def _print_json(document: object) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+def _print_plan(plan: Plan | None, faults: Iterable[FarmError]) -> None:
+    """The document of a plan and its faults; the plan is null where none could be made."""
+    _print_json({"plan": plan and plan.as_json(), "faults": [fault.as_json() for fault in faults]})
+
+
 def _drained(steps: Generator[Probing, None, R]) -> R:
     """Run a generator to its result, showing what it looks at on a terminal."""
     with _err().status("reading the submission") as status:
@@ -273,6 +290,7 @@ def _planned(
     search: list[Path] | None,
     *,
     casting_required: bool,
+    as_json: bool,
 ) -> Plan:
     from scail2_farm.frames import exact_rate
     from scail2_farm.plan import is_manifest, plan
@@ -291,7 +309,12 @@ def _planned(
         search=[folder.absolute() for folder in search or ()],
         casting_required=casting_required,
     )
-    return _drained(steps)
+    try:
+        return _drained(steps)
+    except FarmError as fault:
+        if as_json:
+            _print_plan(None, [fault])
+        raise
 
 
 def _watched(events: Generator[Event, None, Outcome]) -> Outcome:
@@ -347,29 +370,59 @@ def _duration(seconds: float) -> str:
 
 
 def _show_plan(plan: Plan) -> None:
-    from rich.table import Table
-
     out = _out()
-    clips = Table(
-        "clip", "track", "who plays", "why", title=f"{plan.name}: {len(plan.castings)} clips", title_justify="left"
-    )
-    for casting in plan.castings:
-        clip = casting.clip
-        if casting.state == "rendered":
-            who = "\n".join(f"{member.id} ({member.slot}) by {_place(member.where)}" for member in casting.members)
-            why = "\n".join(f"{_place(where)}: {says}" for where, says in casting.rules)
-        else:
-            who, why = f"[{casting.state}]", casting.reason or ""
-        clips.add_row(escape(casting.shot), escape(clip.track if clip else ""), escape(who), escape(why))
-    out.print(clips)
+    out.print(f"{plan.name}: {_count(len(plan.castings), 'clip')}", markup=False)
+    if plan.castings:
+        out.print(_casting_table(plan))
     for shot in plan.shots:
-        _show_shot(out, shot)
-    nobody = [casting.shot for casting in plan.castings if casting.state == "uncast"]
-    if nobody and plan.manifest is not None:
-        out.print(f"nobody is cast in {len(nobody)} clips: {', '.join(nobody)}", markup=False)
+        _show_shot(out, shot, folder=plan.folder)
+    nobody = sum(casting.state == "uncast" for casting in plan.castings)
+    if plan.manifest is None and not plan.faults:
+        names = ", ".join(f"{plan.name}.shots{suffix}" for suffix in (".yaml", ".yml", ".json"))
+        out.print(f"nobody is cast: no manifest was named, and none of {names} is in {plan.folder}", markup=False)
+    elif plan.manifest is not None and nobody:
+        out.print(f"nobody is cast in {_count(nobody, 'clip')}", markup=False)
     for note in plan.notes:
-        out.print(f"note: {note}", markup=False)
-    out.print(f"{len(plan.shots)} shots to render, {len(plan.faults)} faults", markup=False)
+        out.print(f"note: {_near(note, plan.folder)}", markup=False)
+    out.print(f"{_count(len(plan.shots), 'shot')} to render, {_count(len(plan.faults), 'fault')}", markup=False)
+
+
+def _casting_table(plan: Plan) -> Table:
+    """Who plays in every clip, and why; clips in a row that nobody plays in, for one reason, share a line."""
+    from rich.table import Column, Table
+
+    table = Table(*(Column(name, overflow="fold") for name in ("clip", "track", "who plays", "why")))
+    for _, same in groupby(enumerate(plan.castings), key=_line_of_table):
+        castings = [casting for _, casting in same]
+        first, clip = castings[0], castings[0].clip
+        name = _clip_name(first) if len(castings) == 1 else _span_of([casting.shot for casting in castings])
+        if first.state == "rendered":
+            by = len(first.rules) > 1  # with one rule, the rule says it
+            who = "\n".join(f"{one.id} ({one.slot}){f' by {_place(one.where)}' if by else ''}" for one in first.members)
+            why = "\n".join(f"{_place(where)}: {says}" for where, says in first.rules)
+        else:
+            who, why = f"[{first.state}]", _near(first.reason, plan.folder)
+        table.add_row(*map(escape, (name, clip.track if clip else "", who, why)))
+    return table
+
+
+def _line_of_table(numbered: tuple[int, Casting]) -> tuple[object, ...]:
+    """What clips in a row share when they share a line of the table: nothing, where somebody plays."""
+    index, casting = numbered
+    if casting.state == "rendered":
+        return (index,)
+    return casting.state, casting.reason, casting.clip.track if casting.clip else None
+
+
+def _span_of(names: list[str]) -> str:
+    """The first and the last of several clips, and how many there are."""
+    return f"{names[0]} to {names[-1]} ({len(names)})" if len(names) > 2 else ", ".join(names)
+
+
+def _clip_name(casting: Casting) -> str:
+    """What a clip's files are called, and its own name where that could not be used."""
+    own = casting.clip.name if casting.clip else ""
+    return casting.shot if not own or casting.shot.startswith(own) else f"{casting.shot} ({own})"
 
 
 def _place(where: Where) -> str:
@@ -377,33 +430,68 @@ def _place(where: Where) -> str:
     return f"{Path(where.file or '').name}:{where.line}"
 
 
-def _show_shot(out: Console, shot: Shot) -> None:
-    plate, scene = shot.plate, shot.scenes[0]
-    out.print(
-        f"{shot.id}: frames {shot.frames} ({shot.frames.count}, handles {shot.handles_given.head}/"
-        f"{shot.handles_given.tail}), {len(shot.windows)} segments, {plate.width}x{plate.height} as "
-        f"{scene.canvas.width}x{scene.canvas.height}, {scene.sampler.preset} {scene.sampler.solver} "
-        f"{scene.sampler.steps} steps, {shot.color.space} ({shot.color.decided_by})",
-        markup=False,
-    )
-    for use in shot.uses[1:]:
-        out.print(f"  also shown by {use.casting.shot} (frames {use.frames})", markup=False)
+def _near(words: str, folder: Path) -> str:
+    """Words in which paths below the edit's folder are written from there."""
+    return words.replace(f"{folder}{os.sep}", "")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _few(names: list[str]) -> str:
+    """The first names of many, and how many more there are."""
+    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+
+
+def _warnings(shots: Iterable[Shot]) -> list[tuple[str, list[str]]]:
+    """Every warning of a plan once, with the shots it is of."""
+    found: dict[str, list[str]] = {}
+    for shot in shots:
+        for warning in shot.warnings:
+            found.setdefault(warning, []).append(shot.id)
+    return list(found.items())
+
+
+def _show_shot(out: Console, shot: Shot, *, folder: Path) -> None:
+    plate, handles = shot.plate, shot.handles_given
+    extent = f"{shot.frames} ({shot.frames.count}, handles {handles.head}/{handles.tail})"
+    lines = [
+        f"{shot.id}: frames {extent}, {_count(len(shot.windows), 'segment')}",
+        f"  plate {plate.path}",
+        f"  {plate.width}x{plate.height}, {shot.color.space} ({shot.color.decided_by})",
+    ]
+    if len(shot.uses) > 1:
+        uses = [f"{use.casting.shot} ({use.frames})" for use in shot.uses[1:]]
+        lines.append(f"  also shown by {_few(uses)}")
     for performer in shot.performers:
-        out.print(f"  {performer.id} ({performer.slot}): {performer.matte}", markup=False)
-    for window, other in zip(shot.windows[1:], shot.scenes[1:], strict=True):
-        if other != scene:
-            keep = f"{shot.frames.first + window.keep.first}-{shot.frames.first + window.keep.last}"
-            sizes = f"{other.canvas.width}x{other.canvas.height}"
-            words = f"{other.mode}, {sizes}, {other.sampler.steps} steps, seed {other.seed}, {other.prompt!r}"
-            out.print(f"  frames {keep} differ: {words}", markup=False)
-    for warning in shot.warnings:
-        out.print(f"  warning: {warning}", markup=False)
+        stills = ", ".join(reference.image for reference in performer.references)
+        lines.append(f"  {performer.id} ({performer.slot}): {stills}, matte {performer.matte}")
+    lines += [f"  {line}" for line in _scene_lines(shot)]
+    lines += [f"  warning: {warning}" for warning in shot.warnings]
+    for line in lines:
+        out.print(_near(line, folder), markup=False)
+
+
+def _scene_lines(shot: Shot) -> list[str]:
+    """What the segments are rendered with; segments in a row that agree share a line."""
+    lines: list[str] = []
+    for scene, same in groupby(zip(shot.scenes, shot.windows, strict=True), key=lambda pair: pair[0]):
+        keeps = [window.keep for _, window in same]
+        frames = FrameRange.from_last(shot.frames.first + keeps[0].first, shot.frames.first + keeps[-1].last)
+        sampler = f"{scene.sampler.preset} {scene.sampler.solver} {_count(scene.sampler.steps, 'step')}"
+        words = f"{scene.mode} at {scene.canvas.width}x{scene.canvas.height}, {sampler}, seed {scene.seed}"
+        where = "" if frames == shot.frames else f"frames {frames}: "
+        lines.append(f"{where}{words}, prompt {scene.prompt!r}")
+    return lines
 
 
 def _show_outcome(outcome: Outcome) -> None:
     out = _out()
     for shot in outcome.done:
-        out.print(f"{shot.shot}: {shot.take.frames.count} frames in {shot.folder}", markup=False)
-    out.print(f"sheets: {outcome.plan.deliver_to / 'sheets'}", markup=False)
+        out.print(f"{shot.shot}: {_count(shot.take.frames.count, 'frame')} in {shot.folder}", markup=False)
+    sheets = outcome.plan.deliver_to / "sheets"
+    if sheets.is_dir():
+        out.print(f"sheets: {sheets}", markup=False)
     if outcome.returned is not None:
         out.print(f"returned cut: {outcome.returned}", markup=False)

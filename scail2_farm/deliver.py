@@ -33,7 +33,7 @@ from scail2_farm.documents import (
 from scail2_farm.errors import DiskFull, FrameTruncated, SubmissionInvalid, Where, storage_error
 from scail2_farm.frames import FramePattern, FrameRange, timecode
 from scail2_farm.media import exr, mattes, movies, plates
-from scail2_farm.render import KINDS, color_of, forget, open_plate, read_mattes, versions
+from scail2_farm.render import KINDS, color_of, forget, matte_reader, open_plate, versions
 from scail2_farm.review.sheets import SheetRow, write_sheet
 from scail2_farm.seal import Sealed
 from scail2_farm.shots import Shot
@@ -152,7 +152,7 @@ def _file_number(shot: Shot, frame: int) -> int:
     plate = shot.plate
     if plate.kind == "movie":
         return FIRST_OF_A_MOVIE + frame - shot.frames.first
-    return plate.origin + (frame - plate.origin) * plate.step
+    return plate.number(frame)
 
 
 def _place_frames(
@@ -287,6 +287,7 @@ def _write_shot_sheet(sealed: Sealed, version: Path, take: Take, path: Path) -> 
     picks = sorted({used[round(step * (len(used) - 1) / (SHEET_ROWS - 1))] for step in range(SHEET_ROWS)})
     name = take.pattern.removesuffix(".####.exr")
     slots = [mattes.SLOT_NUMBERS[performer.slot] for performer in take.performers]
+    read_mattes = matte_reader(segment)
     rows: list[SheetRow] = []
     with open_plate(segment) as plate:
         for frame in picks:
@@ -295,7 +296,7 @@ def _write_shot_sheet(sealed: Sealed, version: Path, take: Take, path: Path) -> 
                     label=str(_file_number(shot, frame)),
                     before=color.to_display(plate.read(frame).rgb),
                     after=color.to_display(exr.read_rgb(_frame_path(version, shot, name, frame))),
-                    labels=mattes.identity_map(read_mattes(segment, frame), slots=slots),
+                    labels=mattes.identity_map(read_mattes(frame), slots=slots),
                 )
             )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -250,11 +250,14 @@ class MediaChoice(Document):
     search: tuple[Text, ...] = Field(default=(), description="folders searched for offline media")
 
 
+MOST_HANDLES = 1000
+
+
 class Handles(Document):
     """Extra frames either side, clamped to the media."""
 
-    head: Annotated[int, Field(ge=0, le=1000)] = 8
-    tail: Annotated[int, Field(ge=0, le=1000)] = 8
+    head: Annotated[int, Field(ge=0, le=MOST_HANDLES)] = 8
+    tail: Annotated[int, Field(ge=0, le=MOST_HANDLES)] = 8
 
 
 class MediaSpace(Document):
@@ -395,6 +398,10 @@ class PlateSource(Document):
         path = Path(self.path)
         pattern = None if self.kind == "movie" or path.is_file() else FramePattern.parse(self.path)
         return path if pattern is None else dataclasses.replace(pattern, step=self.step, origin=self.origin)
+
+    def number(self, frame: int) -> int:
+        """The number of a frame in its file's name; a movie's frame itself."""
+        return self.origin + (frame - self.origin) * self.step
 
 
 class PlateColor(Document):

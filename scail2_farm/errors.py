@@ -99,9 +99,11 @@ class InputError(FarmError):
 
 
 class SubmissionInvalid(InputError):
-    """The manifest must say exactly who plays whom, in the words of the schema."""
+    """The manifest and the character library must say exactly who plays whom, in the words of their schemas."""
 
-    fix_by_default = "correct the manifest; `scail2-farm schema` writes the schema it is checked against"
+    fix_by_default = (
+        "correct the place named above; `scail2-farm schema` writes the schemas the files are checked against"
+    )
 
 
 class TimelineUnreadable(InputError):
@@ -119,7 +121,10 @@ class ClipUnsupported(InputError):
 class PlateMissing(InputError):
     """Every frame of a plate must exist before anything is rendered; none is invented."""
 
-    fix_by_default = "put the missing frames in place, or correct the media path"
+    fix_by_default = (
+        "put the missing frames in place, relink the clip, or look for its media with --search DIR; "
+        "`missing: hold` in the manifest stands in for frames that cannot be had"
+    )
 
 
 class PlateUnreadable(InputError):
@@ -162,7 +167,10 @@ class SettingsInvalid(SetupError):
 class WeightsMissing(SetupError):
     """The engine needs a complete snapshot: config.json, dit, vae, t5_encoder and clip safetensors, tokenizer.json."""
 
-    fix_by_default = "name a snapshot folder: --weights DIR, SCAIL2_WEIGHTS or `weights` in the settings file"
+    fix_by_default = (
+        "name a snapshot folder: --weights DIR, SCAIL2_WEIGHTS or `weights` in the settings file; "
+        "`--weights miniature` tries the farm without one"
+    )
 
 
 class WeightsMismatch(SetupError):

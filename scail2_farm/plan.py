@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from scail2_farm.documents import CharacterLibrary, Loaded, ShotManifest, load_document
+from scail2_farm.documents import CharacterLibrary, Loaded, PlateSource, ShotManifest, load_document
 from scail2_farm.editorial.cast import Casting, cast_clips
 from scail2_farm.editorial.timeline import Edit, read_edit
 from scail2_farm.errors import FarmError, SubmissionInvalid, Where, storage_error
@@ -258,10 +258,16 @@ def _read_edit(
 
 
 def _told_once(faults: Iterable[FarmError]) -> list[FarmError]:
-    seen: dict[tuple[str, str, str], FarmError] = {}
+    """One fault for one cause: what several shots suffer from is told of the first, with the number of the others."""
+    alike: dict[tuple[str, str, Where], list[FarmError]] = {}
     for fault in faults:
-        seen.setdefault((fault.code, fault.what, str(fault.where)), fault)
-    return list(seen.values())
+        alike.setdefault((fault.code, fault.what, replace(fault.where, shot=None)), []).append(fault)
+    told: list[FarmError] = []
+    for same in alike.values():
+        fault, others = same[0], len({fault.where.shot for fault in same}) - 1
+        what = f"{fault.what} (so in {others} more shot{'s' if others > 1 else ''})" if others else fault.what
+        told.append(type(fault)(what, why=fault.why, fix=fault.fix, where=fault.where))
+    return told
 
 
 def _casting_json(casting: Casting, render: str | None) -> dict[str, object]:
@@ -289,6 +295,7 @@ def _casting_json(casting: Casting, render: str | None) -> dict[str, object]:
 
 
 def _shot_json(shot: Shot) -> dict[str, object]:
+    """A shot as people count it: by the numbers its files have, `step` apart."""
     plate = shot.plate
     start = plate.timecode_start
     first = None if start is None else start + shot.frames.first - plate.frames.first
@@ -298,10 +305,10 @@ def _shot_json(shot: Shot) -> dict[str, object]:
         "rate": str(plate.rate),
         "size": [plate.width, plate.height],
         "timecode": None if first is None else timecode(first, plate.rate, drop=plate.drop_frame),
-        "uses": [{"shot": use.casting.shot, "cut": _range_json(use.frames)} for use in shot.uses],
-        "frames": _range_json(shot.frames),
+        "uses": [{"shot": use.casting.shot, "cut": _numbers_json(plate, use.frames)} for use in shot.uses],
+        "frames": _numbers_json(plate, shot.frames),
         "step": plate.step,
-        "stood_in": list(plate.missing),
+        "stood_in": [plate.number(frame) for frame in plate.missing],
         "handles": shot.handles_given.model_dump(),
         "handles_asked": shot.handles_asked.model_dump(),
         "color": shot.color.model_dump(),
@@ -315,7 +322,7 @@ def _shot_json(shot: Shot) -> dict[str, object]:
             for performer in shot.performers
         ],
         "segments": [
-            _range_json(FrameRange(shot.frames.first + window.keep.first, window.keep.count))
+            _numbers_json(plate, FrameRange(shot.frames.first + window.keep.first, window.keep.count))
             | {
                 "mode": scene.mode,
                 "prompt": scene.prompt,
@@ -329,5 +336,5 @@ def _shot_json(shot: Shot) -> dict[str, object]:
     }
 
 
-def _range_json(frames: FrameRange) -> dict[str, object]:
-    return {"first": frames.first, "count": frames.count}
+def _numbers_json(plate: PlateSource, frames: FrameRange) -> dict[str, object]:
+    return {"first": plate.number(frames.first), "count": frames.count}

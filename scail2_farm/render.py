@@ -23,7 +23,7 @@ import platform
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -60,7 +60,7 @@ from scail2_farm.engine import (
     reference_background,
 )
 from scail2_farm.errors import FrameTruncated, InputError, SubmissionInvalid, Where, storage_error
-from scail2_farm.frames import FrameRange, timecode
+from scail2_farm.frames import FramePattern, FrameRange, timecode
 from scail2_farm.media import exr, mattes, plates, stills
 from scail2_farm.media.canvas import Canvas, Portrait, compose, extra_view
 from scail2_farm.media.color import ColorDecision, ModelColor
@@ -162,13 +162,14 @@ def segment_inputs(segment: Segment) -> SegmentInputs:
     canvas, color = canvas_of(segment), color_of(segment)
     replace = segment.mode == "replacement"
     slots = [mattes.SLOT_NUMBERS[performer.slot] for performer in segment.performers]
+    read_mattes = matte_reader(segment)
     pictures: list[Floats] = []
     labels: list[Labels] = []
     with open_plate(segment) as plate:
 
         def look(frame: int) -> tuple[Floats, Labels]:
             picture = color.to_model(canvas.to_canvas(_read_plate(plate, frame).rgb))
-            people = mattes.identity_map(read_mattes(segment, frame), slots=slots)
+            people = mattes.identity_map(read_mattes(frame), slots=slots)
             return picture, canvas.labels_to_canvas(people)
 
         for picture, people in _in_order(look, _window_frames(segment), at_once=_at_once(segment)):
@@ -235,26 +236,32 @@ def _read_plate(plate: plates.Plate, frame: int) -> plates.PlateFrame:
         raise FrameTruncated(fault.what, why=None, where=fault.where) from fault
 
 
-def read_mattes(segment: Segment, frame: int) -> list[Floats]:
-    """The matte of each performer at one plate frame, in the order of the performers, 0..1 at plate size.
+def matte_reader(segment: Segment) -> Callable[[int], list[Floats]]:
+    """What reads the matte of each performer at one plate frame, in the order of the performers, 0..1 at plate size.
 
     A matte has the file number of its plate's frame, plus its offset. At a frame that the plate lacks, without a matte
-    of its own, it is that of the frame that stands in, or nobody is there. Raises FrameTruncated, StorageError.
+    of its own, it is that of the frame that stands in, or nobody is there. Both raise StorageError; reading raises
+    FrameTruncated.
     """
     plate = segment.plate
-    found: list[Floats] = []
+    sources: list[tuple[FramePattern, int, Mapping[int, int | None]]] = []
     for performer in segment.performers:
         pattern, offset = performer.mattes(plate), performer.matte_offset
         missing = [lacking + offset for lacking in plate.missing]
-        shown = mattes.matte_frame(pattern, frame + offset, missing=missing, stand_in=plate.stand_in)
-        if shown is None:
-            found.append(np.zeros((plate.height, plate.width), np.float32))
-            continue
-        try:
-            found.append(mattes.read_matte(pattern.path(shown)))
-        except InputError as fault:
-            raise FrameTruncated(fault.what, where=fault.where) from fault
-    return found
+        sources.append((pattern, offset, mattes.stand_ins(pattern, missing, plate.stand_in)))
+
+    def read(frame: int) -> list[Floats]:
+        found: list[Floats] = []
+        for pattern, offset, others in sources:
+            shown = others.get(frame + offset, frame + offset)
+            try:
+                nobody = np.zeros((plate.height, plate.width), np.float32)
+                found.append(nobody if shown is None else mattes.read_matte(pattern.path(shown)))
+            except InputError as fault:
+                raise FrameTruncated(fault.what, where=fault.where) from fault
+        return found
+
+    return read
 
 
 def _primary(performer: Performer) -> Portrait:
@@ -320,13 +327,14 @@ def _write_frames(segment: Segment, frames: Floats) -> None:
     canvas, color = canvas_of(segment), color_of(segment)
     folder = Path(segment.folder)
     frame_header = _movie_header(segment, color)
+    read_mattes = matte_reader(segment)
     with open_plate(segment) as plate:
 
         def write(frame: int) -> None:
             name, attributes = f"{frame:07d}.exr", _attributes(segment, frame)
             picture = frames[frame - first]
             native = _read_plate(plate, frame)
-            matte = np.where(native.covered, mattes.comp_matte(read_mattes(segment, frame)), np.float32(0))
+            matte = np.where(native.covered, mattes.comp_matte(read_mattes(frame)), np.float32(0))
             rgb = comp(native.rgb, to_plate(picture, canvas=canvas, color=color), matte)
             exr.write_rgb(folder / "raw" / name, picture, attributes={**attributes, "colorInteropID": MODEL_SPACE})
             exr.write_matte(folder / "comp_matte" / name, matte, attributes=attributes)

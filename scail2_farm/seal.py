@@ -7,15 +7,16 @@ by a path, a shot's id or a clip's name. The same segment, in whatever cut it st
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from scail2_farm.digests import Digests, sha256_text
-from scail2_farm.documents import FileDigest, PlateSource, Segment, Span
+from scail2_farm.documents import FileDigest, Performer, PlateSource, Segment, Span
 from scail2_farm.errors import WeightsMissing, Where, storage_error
 from scail2_farm.frames import FramePattern, FrameRange
-from scail2_farm.media.mattes import matte_frame
+from scail2_farm.media import mattes
 from scail2_farm.media.plates import nearest
 from scail2_farm.plan import Probing
 from scail2_farm.shots import Shot
@@ -31,6 +32,9 @@ SNAPSHOT_FILES = (
     "clip.safetensors",
     "tokenizer.json",
 )
+
+SAVED_EVERY_S = 30.0
+"""How much of the work of hashing may be lost by SIGKILL."""
 
 BUILT_IN_WEIGHTS: Mapping[str, Path] = {"miniature": Path(__file__).parent / "engine" / "miniature"}
 """Snapshots known by name."""
@@ -79,100 +83,134 @@ def seal(shots: Sequence[Shot], *, weights: Path, work: Path) -> Generator[Probi
     yield Probing(what=weights.name, done=0, of=len(shots) + 1)
     snapshot = digests.of_folder(weights, SNAPSHOT_FILES)
     sealed: list[Sealed] = []
-    for done, shot in enumerate(shots):
-        yield Probing(what=shot.id, done=done + 1, of=len(shots) + 1)
-        sealed.append(_seal_shot(shot, snapshot, digests, work))
+    saved = time.monotonic()
+    try:
+        for done, shot in enumerate(shots):
+            yield Probing(what=shot.id, done=done + 1, of=len(shots) + 1)
+            sealed.append(_seal_shot(shot, snapshot, digests, work))
+            if time.monotonic() - saved > SAVED_EVERY_S:
+                digests.save()
+                saved = time.monotonic()
+    finally:
         digests.save()
     return tuple(sealed)
 
 
 def _seal_shot(shot: Shot, snapshot: FileDigest, digests: Digests, work: Path) -> Sealed:
-    inputs: dict[str, FileDigest] = {}
-
-    def digest(path: Path | str) -> str:
-        found = inputs.setdefault(str(path), digests.of(Path(path)))
-        return found.sha256
-
-    plate, source = shot.plate, shot.plate.source
-    there = _there(plate)
-
-    def known_by(frame: int) -> str | None:
-        """What a frame of the plate is known by: its file, or the movie's and its place in it; black by nothing."""
-        lacking = frame in plate.missing
-        shown = (None if plate.stand_in == "black" else nearest(frame, there)) if lacking else frame
-        if shown is None:
-            return None
-        return digest(source.path(shown)) if isinstance(source, FramePattern) else f"{digest(source)} {shown}"
-
-    frames = [known_by(n) for n in shot.frames.numbers]
-    performers: list[dict[str, object]] = []
-    matte_digests: list[list[str | None]] = []
-    for performer in shot.performers:
-        performers.append(
-            {
-                "slot": performer.slot,
-                "seen": None if performer.seen is None else performer.seen.model_dump(),
-                "references": [[digest(r.image), digest(r.mask) if r.mask else None] for r in performer.references],
-            }
-        )
-        pattern, offset = performer.mattes(plate), performer.matte_offset
-        missing = [n + offset for n in plate.missing]
-        shown = [
-            matte_frame(pattern, n + offset, missing=missing, stand_in=plate.stand_in) for n in shot.frames.numbers
-        ]
-        matte_digests.append([None if n is None else digest(pattern.path(n)) for n in shown])
+    known = _Known(digests)
+    frames = known.plate(shot)
+    people = [known.person(performer) for performer in shot.performers]
+    shown = [known.mattes(performer, shot) for performer in shot.performers]
     common: dict[str, object] = {
         "render": RENDER_VERSION,
         "weights": snapshot.sha256,
         "color": shot.color.model_dump(include={"config", "space"}),
-        "plate": plate.model_dump(mode="json", exclude={"path", "frames", "timecode_start", "missing"}),
-        "timecode": None if plate.timecode_start is None else plate.timecode_start - plate.frames.first,
+        "plate": shot.plate.model_dump(mode="json", exclude={"path", "frames", "timecode_start", "missing"}),
+        "timecode": None if shot.plate.timecode_start is None else shot.plate.timecode_start - shot.plate.frames.first,
         "numbers": [shot.frames.first, shot.frames.count],
+        "performers": people,
     }
     segments: list[Segment] = []
-    for index, (window, scene) in enumerate(zip(shot.windows, shot.scenes, strict=True)):
+    for index, window in enumerate(shot.windows):
         first, until = window.frames.first, window.frames.first + window.frames.count
-        content: dict[str, object] = common | {
-            "index": index,
-            "window": [first, window.frames.count, window.keep.first, window.keep.count, window.overlap],
-            "mode": scene.mode,
-            "prompt": scene.prompt,
-            "negative": scene.negative_prompt,
-            "seed": scene.seed,
-            "sampler": scene.sampler.model_dump(exclude={"preset"}),
-            "canvas": scene.canvas.model_dump(mode="json"),
-            "frames": frames[first:until],
-            "performers": performers,
-            "mattes": [of_one[first:until] for of_one in matte_digests],
-            "previous": segments[-1].key if segments else None,
-        }
+        content = common | _settings_known(shot, index)
+        content["frames"] = frames[first:until]
+        content["mattes"] = [of_one[first:until] for of_one in shown]
+        content["previous"] = segments[-1].key if segments else None
         key = sha256_text(json.dumps(content, sort_keys=True))
-        segments.append(
-            Segment(
-                key=key,
-                shot=shot.id,
-                index=index,
-                count=len(shot.windows),
-                window=_span(window.frames, shot.frames.first),
-                shot_frames=Span(first=shot.frames.first, count=shot.frames.count),
-                overlap=window.overlap,
-                keep=_span(window.keep, shot.frames.first),
-                leave=shot.leave,
-                plate=plate,
-                color=shot.color,
-                canvas=scene.canvas,
-                mode=scene.mode,
-                prompt=scene.prompt,
-                negative_prompt=scene.negative_prompt,
-                seed=scene.seed,
-                sampler=scene.sampler,
-                performers=shot.performers,
-                weights=snapshot,
-                folder=str(work / key[:24]),
-                history=segments[-1].folder if segments else None,
-            )
-        )
-    return Sealed(shot=shot, segments=tuple(segments), inputs=tuple(inputs.values()))
+        history = segments[-1].folder if segments else None
+        segments.append(_segment(shot, index, key=key, weights=snapshot, folder=work / key[:24], history=history))
+    return Sealed(shot=shot, segments=tuple(segments), inputs=tuple(known.inputs.values()))
+
+
+@dataclass(slots=True)
+class _Known:
+    """The inputs of a shot, by content; `inputs` are all that were read, by path."""
+
+    digests: Digests
+    inputs: dict[str, FileDigest] = field(default_factory=dict[str, FileDigest])
+
+    def file(self, path: Path | str) -> str:
+        """The digest of a file, read once."""
+        if str(path) not in self.inputs:
+            self.inputs[str(path)] = self.digests.of(Path(path))
+        return self.inputs[str(path)].sha256
+
+    def plate(self, shot: Shot) -> list[str | None]:
+        """What each frame is known by: its file, or the movie's and its place in it; black by nothing."""
+        plate, source = shot.plate, shot.plate.source
+        lacking, there = frozenset(plate.missing), _there(plate)
+
+        def one(frame: int) -> str:
+            return self.file(source.path(frame)) if isinstance(source, FramePattern) else f"{self.file(source)} {frame}"
+
+        found: list[str | None] = []
+        for frame in shot.frames.numbers:
+            if frame not in lacking:
+                found.append(one(frame))
+                continue
+            other = None if plate.stand_in == "black" else nearest(frame, there)
+            found.append(None if other is None else f"held {one(other)}")
+        return found
+
+    def person(self, performer: Performer) -> dict[str, object]:
+        """Who is put in: colour, place and stills; what he is called is in the prompt alone."""
+        return {
+            "slot": performer.slot,
+            "seen": None if performer.seen is None else performer.seen.model_dump(),
+            "references": [[self.file(r.image), self.file(r.mask) if r.mask else None] for r in performer.references],
+        }
+
+    def mattes(self, performer: Performer, shot: Shot) -> list[str | None]:
+        """The matte of each frame; None where nobody is."""
+        pattern, offset = performer.mattes(shot.plate), performer.matte_offset
+        others = mattes.stand_ins(pattern, [n + offset for n in shot.plate.missing], shot.plate.stand_in)
+        read = (others.get(n + offset, n + offset) for n in shot.frames.numbers)
+        return [None if n is None else self.file(pattern.path(n)) for n in read]
+
+
+def _settings_known(shot: Shot, index: int) -> dict[str, object]:
+    """What a segment's own settings and its window add to its key, and how much it leaves to the next."""
+    window, scene = shot.windows[index], shot.scenes[index]
+    leaves = shot.windows[index + 1].overlap if index + 1 < len(shot.windows) else 0
+    return {
+        "index": index,
+        "window": [window.frames.first, window.frames.count, window.keep.first, window.keep.count, window.overlap],
+        "leaves": leaves,
+        "mode": scene.mode,
+        "prompt": scene.prompt,
+        "negative": scene.negative_prompt,
+        "seed": scene.seed,
+        "sampler": scene.sampler.model_dump(exclude={"preset"}),
+        "canvas": scene.canvas.model_dump(mode="json"),
+    }
+
+
+def _segment(shot: Shot, index: int, *, key: str, weights: FileDigest, folder: Path, history: str | None) -> Segment:
+    window, scene = shot.windows[index], shot.scenes[index]
+    return Segment(
+        key=key,
+        shot=shot.id,
+        index=index,
+        count=len(shot.windows),
+        window=_span(window.frames, shot.frames.first),
+        shot_frames=Span(first=shot.frames.first, count=shot.frames.count),
+        overlap=window.overlap,
+        keep=_span(window.keep, shot.frames.first),
+        leave=shot.leave,
+        plate=shot.plate,
+        color=shot.color,
+        canvas=scene.canvas,
+        mode=scene.mode,
+        prompt=scene.prompt,
+        negative_prompt=scene.negative_prompt,
+        seed=scene.seed,
+        sampler=scene.sampler,
+        performers=shot.performers,
+        weights=weights,
+        folder=str(folder),
+        history=history,
+    )
 
 
 def _there(plate: PlateSource) -> list[int]:

@@ -1,8 +1,9 @@
 """Offline media, found again under folders: by reel and timecode, then by name.
 
-A cut whose media is offline (an EDL names reels and times, and no files) still says what it used. The folders are
-walked once; of every movie and image sequence the header is read for its reel. Only what could be a clip's media is
-probed. One that fits is taken, several are a fault that lists them, and none leaves the clip as it was.
+A cut whose media is offline (an EDL names reels and times, and no files; a project names disks of another machine)
+still says what it used. The folders are walked once; of every movie and image sequence the header is read for its reel.
+Only what could be a clip's media is probed. One that fits is taken, several are a fault that lists them, and none
+leaves the clip as it was. Media that is where the edit says is never searched for.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ class Index:
     folders: Sequence[Path]
     notes: list[str] = field(default_factory=list[str])
     _found: list[_Found] = field(default_factory=list[_Found])
+    _of_reel: dict[str, list[_Found]] = field(default_factory=dict[str, list[_Found]])
+    _of_name: dict[str, list[_Found]] = field(default_factory=dict[str, list[_Found]])
+    _there: dict[Source, bool] = field(default_factory=dict[Source, bool])
     _probed: dict[tuple[Source, Fraction], PlateProbe | None] = field(
         default_factory=dict[tuple[Source, Fraction], "PlateProbe | None"]
     )
@@ -77,10 +81,26 @@ class Index:
                 self.notes.append(f"left out of the search: {fault.what}")
                 continue
             self._found.append(_Found(source, name, reel))
+            self._of_name.setdefault(name.casefold(), []).append(self._found[-1])
+
+    def wants(self, clip: Clip) -> bool:
+        """Whether a clip's media is to be searched for: the edit names none, or none that is on this machine.
+
+        Each address is looked at once. Raises StorageError.
+        """
+        if clip.fault is not None:
+            return isinstance(clip.fault, PlateMissing)
+        media = clip.media
+        source = None if media is None else media.pattern or media.path
+        if source is None:
+            return False
+        if source not in self._there:
+            self._there[source] = bool(source.on_disk()) if isinstance(source, FramePattern) else source.exists()
+        return not self._there[source]
 
     def relinked(self, clip: Clip) -> Clip:
-        """The clip with its media found, or as it was. Raises PlateMissing when several files fit."""
-        found = self.find(clip)
+        """The clip as it is, or when it `wants` media, with that found. Raises PlateMissing when several files fit."""
+        found = self.find(clip) if self._found and self.wants(clip) else None
         return clip if found is None else clip.with_media(found)
 
     def find(self, clip: Clip) -> Source | None:
@@ -88,7 +108,9 @@ class Index:
         names = _names(clip)
         reel = (clip.reel or "").strip()
         if reel and reel.upper() not in NO_REELS:
-            of_reel = [found for found in self._found if found.is_reel(reel)]
+            if reel not in self._of_reel:
+                self._of_reel[reel] = [found for found in self._found if found.is_reel(reel)]
+            of_reel = self._of_reel[reel]
             by_reel = [found for found in of_reel if self._covers(clip, found.source, by_timecode=True)]
             if of_reel and not by_reel:
                 self._tell_uncovered(clip, of_reel)
@@ -96,7 +118,7 @@ class Index:
                 by_reel = [found for found in by_reel if found.name.casefold() in names] or by_reel
             if by_reel:
                 return _only(clip, by_reel, f"are of reel {reel} and cover its timecode")
-        by_name = [found for found in self._found if found.name.casefold() in names]
+        by_name = [found for name in sorted(names) for found in self._of_name.get(name, ())]
         if len(by_name) > 1:
             by_name = [found for found in by_name if self._covers(clip, found.source, by_timecode=False)] or by_name
         return _only(clip, by_name, "have its name") if by_name else None

@@ -42,7 +42,7 @@ from scail2_farm.editorial.clips import Clip, Used
 from scail2_farm.editorial.paths import locate
 from scail2_farm.editorial.timeline import slug
 from scail2_farm.errors import FarmError, MatteMismatch, PlateMissing, SubmissionInvalid, Where
-from scail2_farm.frames import FramePattern, FrameRange
+from scail2_farm.frames import FramePattern, FrameRange, frame_at, timecode
 from scail2_farm.media import mattes, plates, stills
 from scail2_farm.media.canvas import Canvas, scale_off
 from scail2_farm.media.color import decide
@@ -158,9 +158,8 @@ def sampler(settings: Settled) -> Sampler:
     )
 
 
-def settled(settings: Settled, overrides: Sequence[SegmentSettings], frames: FrameRange) -> Settled:
-    """A shot's settings in a segment that shows these plate frames: the first override that meets them outranks."""
-    own = next((o for o in overrides if FrameRange.from_last(*o.frames).intersection(frames).count), None)
+def settled(settings: Settled, own: SegmentSettings | None) -> Settled:
+    """A shot's settings in a segment that an override, if any, is for; what the override says outranks."""
     if own is None:
         return settings
     said = {key: value for key in Directed.model_fields if (value := getattr(own, key)) is not None}
@@ -198,11 +197,9 @@ class _Draft:
     def identity(self) -> tuple[object, ...]:
         """What two uses must have in common to be one render."""
         casting = self.use.casting
-        who = tuple(
-            (member.id, member.slot, str(matte)) for member, matte in zip(casting.members, self.mattes, strict=True)
-        )
+        who = tuple((member.id, member.slot, matte) for member, matte in zip(casting.members, self.mattes, strict=True))
         return (
-            str(self.source),
+            self.source,
             self.color,
             self.rate,
             self.timecode,
@@ -225,7 +222,7 @@ class _Figure:
 class ShotPlanner:
     """Turns castings into shots, looking at every plate, still and matte once; `faults` gathers what is wrong.
 
-    `find` gives the clip with its media found elsewhere, when it is offline and there is somewhere to look.
+    `find` gives the clip with its media found elsewhere, when it is not where the edit says.
     """
 
     manifest: Loaded[ShotManifest]
@@ -234,11 +231,13 @@ class ShotPlanner:
     find: Callable[[Clip], Clip]
     faults: list[FarmError] = field(default_factory=list[FarmError])
     _drafts: list[_Draft] = field(default_factory=list[_Draft])
-    _probed: dict[str, plates.PlateProbe | FarmError] = field(
-        default_factory=dict[str, "plates.PlateProbe | FarmError"]
+    _probed: dict[tuple[Source, Fraction | None], plates.PlateProbe | FarmError] = field(
+        default_factory=dict[tuple[Source, "Fraction | None"], "plates.PlateProbe | FarmError"]
     )
-    _figures: dict[str, _Figure | FarmError] = field(default_factory=dict[str, "_Figure | FarmError"])
-    _offsets: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    _figures: dict[tuple[str, str | None], _Figure | FarmError] = field(
+        default_factory=dict[tuple[str, "str | None"], "_Figure | FarmError"]
+    )
+    _offsets: dict[tuple[FramePattern, Source], int] = field(default_factory=dict[tuple[FramePattern, Source], int])
 
     def add(self, casting: Casting) -> None:
         """Take in a casting that is to be rendered."""
@@ -258,7 +257,7 @@ class ShotPlanner:
             yield group[0].use.casting.shot, self._shot(group)
 
     def _blame(self, casting: Casting, fault: FarmError, *, character: str | None = None) -> None:
-        """Keep a fault with the shot's name on it; one fault may have several shots."""
+        """Keep a fault with the shot's name on it; whoever tells them, tells one that several shots have once."""
         where = replace(fault.where, shot=fault.where.shot or casting.shot)
         where = replace(where, character=where.character or character)
         self.faults.append(type(fault)(fault.what, why=fault.why, fix=fault.fix, where=where))
@@ -266,7 +265,7 @@ class ShotPlanner:
     # ------------------------------------------------------------------- one use
 
     def _draft(self, casting: Casting) -> _Draft | None:
-        """The use with its inputs found; None when a matte is none, which is told."""
+        """The use with its inputs found; None when there is none of them, which is told."""
         document = self.manifest.document
         clip = casting.clip
         if clip is not None:
@@ -275,17 +274,26 @@ class ShotPlanner:
                 raise clip.fault
             casting = replace(casting, clip=clip)
         source, given = self._media(casting)
-        probe = self._probe(source)
+        probe = self._probe(source, self._said_rate(clip))
+        rate = self._rate(clip, probe)
+        start = _counted_at(rate, probe, self._said_rate(clip))
         notes = [*probe.warnings, *casting.notes]
         if clip is not None:
-            used = clip.used(probe.frames, probe.timecode_start, missing=document.missing, strict=document.strict)
+            used = clip.used(
+                probe.frames,
+                start,
+                rate=probe.rate if probe.kind == "movie" else None,
+                missing=document.missing,
+                strict=document.strict,
+            )
             use = Use(casting=casting, frames=used.frames, used=used)
             notes += [*clip.notes, *used.notes]
             asked, stand_in = clip.handles(document.handles), document.missing or clip.policy
         else:
             use = Use(casting=casting, frames=given or probe.frames, used=None)
             asked, stand_in = document.handles, document.missing or "error"
-        if not use.frames.count or not (stand_in != "error" or probe.frames.covers(use.frames)):
+        there = probe.frames.intersection(use.frames).count
+        if not there or (stand_in == "error" and there < use.frames.count):
             raise _beyond(use.frames, probe)
         head = max(0, min(asked.head, use.frames.first - probe.frames.first))
         tail = max(0, min(asked.tail, probe.frames.last - use.frames.last))
@@ -299,8 +307,8 @@ class ShotPlanner:
             source=source,
             probe=probe,
             color=PlateColor(config=color.config, space=color.space, decided_by=color.decided_by),
-            rate=self._rate(clip, probe),
-            timecode=_timecode(clip, probe),
+            rate=rate,
+            timecode=start if start is not None or clip is None else clip.media_timecode(probe.frames),
             mattes=found,
             frames=use.frames.grown(head, tail),
             asked=asked,
@@ -314,23 +322,29 @@ class ShotPlanner:
         if clip is None:
             assert override is not None, "a casting is a clip of the edit or an explicit shot"
             assert override.media is not None, "an explicit shot has media"
-            found = locate(override.media, folder=self.root, path_map=self.manifest.document.path_map)
+            try:
+                found = locate(override.media, folder=self.root, path_map=self.manifest.document.path_map)
+            except PlateMissing as fault:
+                (where, _), *_ = casting.rules  # the entry of `shots`
+                raise PlateMissing(fault.what, why=fault.why, fix=fault.fix, where=where) from None
             source = found.pattern or found.path
             assert source is not None, "an address is a file or a sequence"
-            return source, FrameRange.from_last(*override.range) if override.range else found.frames
+            first, last = override.range or (0, -1)
+            return source, FrameRange.from_last(first, last) if first <= last else found.frames
         assert clip.media is not None, "a clip without media has a fault"
         source = clip.media.pattern or clip.media.path
         assert source is not None, "a media reference has a file or a sequence"
         return source, None
 
-    def _probe(self, source: Source) -> plates.PlateProbe:
-        found = self._probed.get(str(source))
+    def _probe(self, source: Source, rate: Fraction | None) -> plates.PlateProbe:
+        """What a plate is; `rate` is that of a timecode in frames that do not say their own."""
+        found = self._probed.get((source, rate))
         if found is None:
             try:
-                found = plates.probe(source)
+                found = plates.probe(source, rate=rate)
             except FarmError as fault:
                 found = fault
-            self._probed[str(source)] = found
+            self._probed[source, rate] = found
         if isinstance(found, FarmError):
             raise found
         return found
@@ -341,8 +355,14 @@ class ShotPlanner:
         spaces = self.manifest.document.color.spaces
         return next((s.space for s in spaces if any(fnmatchcase(name, s.media) for name in names)), None)
 
+    def _said_rate(self, clip: Clip | None) -> Fraction | None:
+        """The rate of a plate that does not say its own: the edit's word for it, or for the clip, or the manifest's."""
+        if clip is None:
+            return self.manifest.document.rate
+        return clip.media.rate if clip.media is not None and clip.media.rate is not None else clip.rate
+
     def _rate(self, clip: Clip | None, probe: plates.PlateProbe) -> Fraction:
-        """The plate's rate: the edit's word for its media, then the file's, then the manifest's.
+        """The plate's rate: the edit's word for its media, then the file's, then what is said in its stead.
 
         A drop-frame timecode exists at the file's own rate alone, whatever an edit rounds it to.
         """
@@ -350,9 +370,10 @@ class ShotPlanner:
             return probe.rate
         if clip is not None and clip.media is not None and clip.media.rate is not None:
             return clip.media.rate
-        rate = probe.rate or self.manifest.document.rate
+        rate = probe.rate or self._said_rate(clip)
         if rate is None:
-            raise SubmissionInvalid("the plate does not say its frame rate", fix="add `rate:` to the manifest")
+            what, where = "the plate does not say its frame rate", Where(file=probe.source)
+            raise SubmissionInvalid(what, fix="add `rate:` to the manifest", where=where)
         return rate
 
     def _matte(
@@ -360,11 +381,13 @@ class ShotPlanner:
     ) -> tuple[FramePattern, int] | None:
         """The matte sequence of a member, counted as the plate is, and what is added to a plate frame for its matte.
 
-        None after a fault.
+        None after a fault, and for a kind of matte that casting has refused.
         """
         try:
             pattern = self._matte_pattern(casting, member)
-            key = (str(pattern), str(source))
+            if pattern is None:
+                return None
+            key = (pattern, source)
             if key not in self._offsets:
                 self._offsets[key] = _matte_offset(pattern, probe)
         except FarmError as fault:
@@ -375,39 +398,41 @@ class ShotPlanner:
             pattern = replace(pattern, step=source.step, origin=source.origin + offset)
         return pattern, offset
 
-    def _matte_pattern(self, casting: Casting, member: Member) -> FramePattern:
+    def _matte_pattern(self, casting: Casting, member: Member) -> FramePattern | None:
         written = member.matte
-        if written is None or written.sequence is None:
-            what = "no matte is given" if written is None else f"a `{written.kind}` matte cannot be read yet"
-            raise MatteMismatch(what, fix="add `matte: {sequence: ...}` to the cast rule or to the character")
+        if written is None:
+            fix = "add `matte: {sequence: ...}` to the cast rule or to the character"
+            raise MatteMismatch(f"no matte is given for {member.id}", fix=fix, where=member.where)
+        if written.sequence is None:
+            return None
         root = self.root if member.matte_from_manifest else self.library.path.parent
         shot = slug(casting.clip.name) if casting.clip is not None else casting.shot
         text = written.sequence.replace("{shot}", shot).replace("{character}", member.id)
         pattern = FramePattern.parse(os.path.normpath(root / text))
         if pattern is None:
-            what = f"the matte {text} is not a numbered sequence"
-            raise MatteMismatch(what, fix="write the frame number as ####")
+            place = self.library.where("characters", member.id, "matte", "sequence")
+            where = member.where if member.matte_from_manifest else place
+            what = f"the matte {written.sequence} is not a numbered sequence"
+            raise MatteMismatch(what, fix="write the frame number as ####", where=where)
         return pattern
 
     # ------------------------------------------------------------------- characters
 
-    def _look_at(self, casting: Casting, member: Member, reference: ReferenceImage) -> _Figure | None:
-        """The character in a still; both pictures are decoded once a submission. None after a fault."""
+    def _look_at(self, casting: Casting, member: Member, reference: ReferenceImage) -> None:
+        """Find the character in a still; both pictures are decoded once a submission."""
         image = self.library.beside(reference.image)
         mask = self.library.beside(reference.mask) if reference.mask else None
-        key = f"{image}\0{mask}"
+        key = str(image), str(mask) if mask else None
         if key not in self._figures:
             try:
                 self._figures[key] = _figure(image, mask)
             except FarmError as fault:
                 self._figures[key] = fault
         found = self._figures[key]
-        if isinstance(found, _Figure):
-            return found
-        index = self.library.document.characters[member.id].references.index(reference)
-        place = self.library.where("characters", member.id, "references", index, character=member.id)
-        self._blame(casting, type(found)(found.what, why=found.why, fix=found.fix, where=place))
-        return None
+        if isinstance(found, FarmError):
+            index = self.library.document.characters[member.id].references.index(reference)
+            place = self.library.where("characters", member.id, "references", index, character=member.id)
+            self._blame(casting, type(found)(found.what, why=found.why, fix=found.fix, where=place))
 
     def _performers(
         self, draft: _Draft, frames: FrameRange, holes: Sequence[int], warnings: list[str]
@@ -422,11 +447,13 @@ class ShotPlanner:
             wanted = FrameRange(frames.first + offset, frames.count)
             allowed = [hole + offset for hole in holes]
             faults = mattes.check_matte(pattern, wanted, size=(probe.width, probe.height), missing=allowed)
-            presence, seen = mattes.Presence(pattern, missing=allowed, stand_in=stand_in), None
-            try:
-                seen = presence.first_seen(wanted) if not faults else None
-            except FarmError as fault:
-                faults = [fault]
+            presence, seen = mattes.Presence(pattern), None
+            if not faults:
+                try:
+                    presence = mattes.Presence(pattern, mattes.stand_ins(pattern, allowed, stand_in))
+                    seen = presence.first_seen(wanted)
+                except FarmError as fault:
+                    faults = [fault]
             for fault in faults:
                 self._blame(casting, fault, character=member.id)
             if faults:
@@ -471,28 +498,20 @@ class ShotPlanner:
         performers, presences = self._performers(first, frames, holes, warnings)
         if len(self.faults) > known:
             return None
-        plate = PlateSource(
-            kind=probe.kind,
-            path=str(source),
-            frames=Span(first=probe.frames.first, count=probe.frames.count),
-            width=probe.width,
-            height=probe.height,
-            pixel_aspect=probe.pixel_aspect,
-            rate=first.rate,
-            timecode_start=first.timecode,
-            drop_frame=probe.drop_frame,
-            step=source.step if isinstance(source, FramePattern) else 1,
-            origin=source.origin if isinstance(source, FramePattern) else 0,
-            missing=holes,
-            stand_in=None if first.stand_in == "error" else first.stand_in,
-        )
+        plate = _plate(first, holes)
         segmenting = casting.settings.segment or Segmenting()
         cells = windows(frames.count, length=segmenting.length, overlap=segmenting.overlap)
         try:
-            scenes = tuple(_scene(casting, frames, window, plate, performers, presences) for window in cells)
+            overrides = [_override(casting, frames, window, plate) for window in cells]
+            scenes = tuple(
+                _scene(settled(casting.settings, own), frames, window, plate, performers, presences)
+                for window, own in zip(cells, overrides, strict=True)
+            )
         except FarmError as fault:
             self._blame(casting, fault)
             return None
+        idle = (entry.frames for entry in casting.segments if entry not in overrides)
+        warnings += [f"`segments` [{low}, {high}] decides no segment of the shot" for low, high in idle]
         warnings += self._out_of_scale(performers, plate, scenes[0].canvas)
         if holes:
             warnings.append(f"{len(holes)} frames the media lacks are stood in for ({first.stand_in})")
@@ -517,7 +536,7 @@ class ShotPlanner:
         fitted = Canvas.around(plate.width, plate.height, pixel_aspect=plate.pixel_aspect, size=size)
         for performer in performers:
             reference = performer.references[0]
-            figure = self._figures.get(f"{reference.image}\0{reference.mask}")
+            figure = self._figures.get((reference.image, reference.mask))
             if not isinstance(figure, _Figure) or performer.seen is None:
                 continue
             factor = scale_off(figure.size, figure.box, seen=_tuple(performer.seen), canvas=fitted)
@@ -549,8 +568,28 @@ def _joined(drafts: Sequence[_Draft]) -> list[list[_Draft]]:
     return sorted(groups, key=lambda group: order[id(group[0])])
 
 
+def _plate(draft: _Draft, holes: tuple[int, ...]) -> PlateSource:
+    """The plate as the renderer opens it; without holes nothing is said of what would stand in for them."""
+    probe, source = draft.probe, draft.source
+    return PlateSource(
+        kind=probe.kind,
+        path=str(source),
+        frames=Span(first=probe.frames.first, count=probe.frames.count),
+        width=probe.width,
+        height=probe.height,
+        pixel_aspect=probe.pixel_aspect,
+        rate=draft.rate,
+        timecode_start=draft.timecode,
+        drop_frame=probe.drop_frame,
+        step=source.step if isinstance(source, FramePattern) else 1,
+        origin=source.origin if isinstance(source, FramePattern) else 0,
+        missing=holes,
+        stand_in=draft.stand_in if draft.stand_in != "error" and holes else None,
+    )
+
+
 def _union(ranges: Iterable[FrameRange]) -> FrameRange:
-    """The range that covers these, which touch."""
+    """The range that covers these."""
     known = list(ranges)
     return FrameRange.from_last(min(r.first for r in known), max(r.last for r in known))
 
@@ -570,11 +609,19 @@ def _beyond(cut: FrameRange, probe: plates.PlateProbe) -> PlateMissing:
     )
 
 
-def _timecode(clip: Clip | None, probe: plates.PlateProbe) -> int | None:
-    """Frames since midnight of the plate's first frame: the file's word, else the edit's."""
-    if probe.timecode_start is not None:
-        return probe.timecode_start
-    return clip.media_timecode(probe.frames) if clip is not None else None
+def _counted_at(rate: Fraction, probe: plates.PlateProbe, said: Fraction | None) -> int | None:
+    """The timecode of a plate's first frame in frames of `rate` since midnight; None without one.
+
+    Its digits are those in the file, which counts at a rate of its own, or at what is `said` of it; digits that do not
+    exist at `rate` are none.
+    """
+    start, own = probe.timecode_start, probe.rate or said
+    if start is None or own is None or round(own) == round(rate):
+        return start
+    try:
+        return frame_at(timecode(start, own, drop=probe.drop_frame), rate)
+    except ValueError:
+        return None
 
 
 def _matte_offset(pattern: FramePattern, probe: plates.PlateProbe) -> int:
@@ -627,8 +674,15 @@ def _box(box: tuple[int, int, int, int]) -> Box:
     return Box(left=left, top=top, width=width, height=height)
 
 
+def _override(casting: Casting, frames: FrameRange, window: Window, plate: PlateSource) -> SegmentSettings | None:
+    """The first override for what a segment hands in; people write the numbers that files have."""
+    first = frames.first + window.keep.first
+    shown = FrameRange.from_last(plate.number(first), plate.number(first + window.keep.count - 1))
+    return next((one for one in casting.segments if FrameRange.from_last(*one.frames).intersection(shown).count), None)
+
+
 def _scene(
-    casting: Casting,
+    own: Settled,
     frames: FrameRange,
     window: Window,
     plate: PlateSource,
@@ -639,9 +693,7 @@ def _scene(
 
     Raises MatteMismatch for a matte that no longer reads.
     """
-    keep = FrameRange(frames.first + window.keep.first, window.keep.count)
     shown = FrameRange(frames.first + window.frames.first, window.frames.count).intersection(frames)
-    own = settled(casting.settings, casting.segments, keep)
     seen = [
         performer
         for performer, presence in zip(performers, presences, strict=True)

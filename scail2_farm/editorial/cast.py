@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from scail2_farm.documents import (
@@ -450,7 +450,7 @@ class _Caster:
                 seventh = draft.wanted[len(SLOTS)]
                 self.faults.append(
                     SubmissionInvalid(
-                        f"{draft.shot} has {len(draft.wanted)} characters; {seventh.id} is the seventh",
+                        f"of {len(draft.wanted)} characters {seventh.id} is the seventh",
                         why=f"the model tells {len(SLOTS)} identities apart, one colour each",
                         fix="split the shot, or cast fewer characters in it",
                         where=self.manifest.where(*seventh.place, shot=draft.shot, character=seventh.id),
@@ -555,10 +555,10 @@ class _Caster:
                 free = [slot for slot in SLOTS if slot not in {one.slot for one in members}]
                 self.faults.append(
                     SubmissionInvalid(
-                        f"{first.id} and {member.id} both have {member.slot} in {shot}",
+                        f"{first.id} and {member.id} both have {member.slot}",
                         why="in a shot each character has a colour of his own; the model tells them apart by it",
                         fix=f"give one of them another `slot:` for the whole show (free here: {', '.join(free)})",
-                        where=member.where,
+                        where=replace(member.where, shot=shot),
                     )
                 )
 

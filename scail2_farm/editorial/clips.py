@@ -135,18 +135,19 @@ class Clip:
 
         `probed` is what the media really holds and `probed_start` the timecode of its first frame in frames since
         midnight. Without an available range in the edit both decide where the media starts; nothing is taken for 0.
-        `rate` is what the media itself runs at, believed where the edit has no rate for it. `missing` is the policy for frames beyond the media (default: the sequence's own); a transition beyond it is
-        cut short, and with `strict` a fault. Raises ClipUnsupported or PlateMissing.
+        `rate` is what the media itself says it runs at, believed where the edit says nothing of it; a clip read at 24
+        whose media says 23.976 is a rounded word for one rate, and is counted frame by frame. `missing` is the policy
+        for frames beyond the media (default: the sequence's own); a transition beyond it is cut short, and with
+        `strict` a fault. Raises ClipUnsupported or PlateMissing.
         """
         if self.faults:
             raise self.faults[0]
         media = self.media
         assert media is not None, "a clip without media has a fault"
         notes: list[str] = []
-        if media.rate is None and rate is not None:
+        if media.rate is None and rate is not None and round(rate) != round(self.rate):
             media = replace(media, rate=rate)
-            if rate != self.rate:
-                notes.append(f"its media runs at {float(rate):.5g} frames a second, the clip at {float(self.rate):.5g}")
+            notes.append(f"its media runs at {float(rate):.5g} frames a second, the clip at {float(self.rate):.5g}")
         limits = probed if probed is not None else media.frames
         if self.source_start is None or self.sampling.kind == "whole":
             return self._whole(media, limits, probed, probed_start)
@@ -188,7 +189,8 @@ class Clip:
         before = self.media or MediaReference(key="", url="")
         media = replace(before, url=str(found), path=path, pattern=pattern, frames=None)
         faults = tuple(fault for fault in self.faults if not isinstance(fault, PlateMissing))
-        return replace(self, media=media, offline=False, faults=faults)
+        notes = (*self.notes, f"its media was found by searching: {found}")
+        return replace(self, media=media, offline=False, faults=faults, notes=notes)
 
     def media_timecode(self, frames: FrameRange) -> int | None:
         """The timecode of the plate's `frames.first` in frames since midnight, as the edit has it.

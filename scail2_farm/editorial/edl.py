@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from scail2_farm.editorial.nle import adapter, is_a, linear, timelines, translated, unknown_curve
+from scail2_farm.editorial.nle import adapter, gap, is_a, linear, rational_time, timelines, translated, unknown_curve
 from scail2_farm.editorial.otiojson import Node, unreadable
 from scail2_farm.errors import TimelineUnreadable
 from scail2_farm.frames import exact_rate, frame_at
@@ -26,9 +26,12 @@ MOST_BYTES = 32 << 20
 MOST_EVENTS, MOST_REMARKS, LONGEST_LINE = 20_000, 1000, 2000  # lists have 999 or 9999 events; an event a few remarks
 OUR_MARK = "\ue000"  # opens the comment that numbers an event; in no real list
 HEAD = f"{OUR_MARK} head"
+SPACE = "\ue001"  # a space in the name of a reel, which the adapter splits lines at
+_ASIDES = ("*", ">>>", "REM", "#", ";", "//")  # open a line before the first event that is of no event
 
 _FORM = re.compile(r"\d{1,9}\s", re.ASCII)
 _TIME = re.compile(r"\d{1,2}:\d\d:\d\d[:;.,]\d\d+")
+_KIND = re.compile(r"C|D|W\d{1,3}", re.ASCII)
 _SPEED = re.compile(
     r"\*?\s*M2:?\s+(?:(?P<reel>.*\S)\s+)?(?P<speed>-?(?:\d{1,6}(?:\.\d{0,9})?|\.\d{1,9}))(?:\s+(?P<time>[\d:;.,]{11,}))?$"
 )
@@ -37,11 +40,15 @@ _CLIP_NAME = re.compile(r"\*?\s*FROM CLIP NAME:?\s*(.*)")
 _TO_NAME = re.compile(r"\*?\s*TO CLIP NAME:?\s*(.*)")
 _FROM_MEDIA = re.compile(r"\*?\s*FROM (?:CLIP|FILE)(?! NAME| IS ):?\s*(.*)")
 _TO_MEDIA = re.compile(r"\*?\s*TO (?:CLIP|FILE)(?! NAME| IS ):?\s*(.*)")
-_LOCATOR = re.compile(r"\*?\s*LOC:?\s*\d\d:\d\d:\d\d[:;.,]\d\d\s+\w*\s+(\S+)")
+_IS_CLIP = re.compile(r"\*?\s*REEL\s+\S+\s+IS CLIP\s+(.*)")
+_LOCATOR = re.compile(r"\*?\s*LOC:?\s*\d{1,2}:\d\d:\d\d[:;.,]\d\d\s+\w*\s+(\S+)")
 _FREEZE = re.compile(r"\*?\s*\* FREEZE FRAME")
-_REMARK = re.compile(r"\*\s*(?:COMMENT\s*:\s*)?(?!COMMENT\s*:)(\S+)|(\S+)$")  # a bare line counts when it is one word
+_MARKER = re.compile(r"\|C:\S*\s*\|M:")  # Resolve exports its timeline markers as a list of events
+_REMARK = re.compile(
+    r"\*\s*(?:COMMENT\s*:\s*)?(?!COMMENT\s*:)(\S+)(?<!:)(?:\s|$)|(\S+)$"
+)  # a bare line counts when it is one word
 _NO_NAME = re.compile(  # what stands after `*` and is no shot's name
-    r"\*\s*(?:LOC|ASC_|FROM|TO |SOURCE|BLEND|EFFECT|FREEZE|KEY|FCM|SPLIT|OTIO|AUDIO|VIDEO|REPAIR|\*|\ue000)"
+    r"\*\s*(?:LOC|ASC_|FROM|TO |SOURCE|BLEND|EFFECT|FREEZE|KEY|FCM|SPLIT|OTIO|AUDIO|VIDEO|REPAIR|REEL|REM\b|\*|\ue000)"
 )
 
 
@@ -60,7 +67,17 @@ class _Form:
 
     @property
     def channel(self) -> str:
-        return self.fields[2]
+        """The channels as the adapter knows them: A12V and VA1A2 are pictures with sound, like its own AA/V."""
+        written = self.fields[2].upper()
+        if "V" not in written or not written.strip("V0123456789"):
+            return written
+        sound = set(re.findall(r"\d", written.replace("AA", "12")))
+        return {"": "B", "1": "B", "2": "A2/V"}.get("".join(sound), "AA/V")
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the event has no picture."""
+        return self.channel.startswith("A") and "V" not in self.channel
 
     @property
     def is_blend(self) -> bool:
@@ -99,6 +116,15 @@ class _Event:
     def retimed(self) -> bool:
         return self.speed is not None or any(_FREEZE.match(comment) for comment in self.comments)
 
+    def is_odd(self, rate: Fraction) -> bool:
+        """Whether the durations of source and record differ in a way the remarks do not explain."""
+        if self.form.is_sound or (self.retimed and (self.speed is None or self.record <= 1)):
+            return False
+        if self.speed is None:
+            return self.source != self.record
+        scalar = abs(float(self.speed["speed"])) / round(rate)
+        return bool(scalar) and abs(self.record * scalar - self.source) > max(2, self.source * 0.03)
+
     def said(self, pattern: re.Pattern[str]) -> str:
         """The last remark of a kind, empty without one."""
         return next((match[1].strip() for said in reversed(self.comments) if (match := pattern.match(said))), "")
@@ -130,7 +156,7 @@ def read_edl(path: Path, raw: bytes, rate: Fraction | None) -> tuple[Node, tuple
     lines = _lines(_text(raw, path))
     drop = any(";" in time for _, text in lines if _FORM.match(text) for time in _TIME.findall(text))
     said_drop = any(re.match(r"FCM:?\s*DROP", text) for _, text in lines)
-    edl = _List(path, exact_rate(rate) if rate else (DROP_RATE if drop or said_drop else DEFAULT_RATE))
+    edl = _List(path, exact_rate(rate) if rate else _own_rate(lines) if drop or said_drop else DEFAULT_RATE)
     if rate is None:
         why = "its timecode is drop frame" if drop or said_drop else "an EDL does not say its rate"
         edl.notes.append(f"read at {float(edl.rate):.5g} frames a second: {why}; --rate gives another")
@@ -138,10 +164,35 @@ def read_edl(path: Path, raw: bytes, rate: Fraction | None) -> tuple[Node, tuple
     if said_drop and not drop and not can_drop:
         edl.notes.append(f"FCM: DROP FRAME is not used: at {float(edl.rate):.5g} frames a second there is none")
     _take_apart(edl, lines, can_drop=can_drop)
+    if all(any(_MARKER.search(said) for said in event.comments) for event in edl.events):
+        what = f"{path.name} is a list of timeline markers, not a cut"
+        raise unreadable(what, path, fix="export the timeline itself: File > Export > Timeline, as OTIO or EDL")
+    if rate is None and edl.rate == DEFAULT_RATE:
+        _check_rate(edl, lines)
     _check_order(edl, cmx.channel_map)
     document = _through(cmx, edl)
     _mend(edl, document)
     return document, tuple(edl.notes), drop or (said_drop and can_drop)
+
+
+def _own_rate(lines: list[tuple[int, str]]) -> Fraction:
+    """The rate of a drop-frame list: 59.94 when it counts more than 30 frames a second."""
+    frames = (int(time[-2:]) for _, text in lines if _FORM.match(text) for time in _TIME.findall(text))
+    return DROP_RATE if max(frames, default=0) < 30 else 2 * DROP_RATE
+
+
+def _check_rate(edl: _List, lines: list[tuple[int, str]]) -> None:
+    """Refuse the default rate where durations differ at it that agree at another: the list is of that rate."""
+    odd = sum(event.is_odd(edl.rate) for event in edl.events)
+    for rate in (25, 30) if odd else ():
+        other = _List(edl.path, Fraction(rate))
+        try:
+            _take_apart(other, lines, can_drop=False)
+        except TimelineUnreadable:
+            continue
+        if not any(event.is_odd(other.rate) for event in other.events):
+            what = f"{odd} events of {edl.path.name} do not add up at 24 frames a second, and do at {rate}"
+            raise unreadable(what, edl.path, fix=f"pass --rate {rate}; --rate 24 reads it as it is")
 
 
 # --------------------------------------------------------------------------- the text
@@ -188,6 +239,8 @@ def _take_apart(edl: _List, lines: list[tuple[int, str]], *, can_drop: bool) -> 
                 raise unreadable(what, edl.path, number, "export the list again")
         elif text.startswith("TITLE:"):
             edl.header.append(text)
+        elif text.startswith(_ASIDES):
+            continue
         else:
             fix = "remove the line, or export the list again as CMX 3600"
             raise unreadable(f"{edl.path.name} is no EDL from here on: {text[:80]!r}", edl.path, number, fix)
@@ -200,9 +253,13 @@ def _take_apart(edl: _List, lines: list[tuple[int, str]], *, can_drop: bool) -> 
 
 
 def _form(edl: _List, number: int, text: str, *, drop: bool) -> _Form:
-    fields = tuple(text.split())
+    """Take a form statement apart from its end: a reel may have spaces in it."""
+    *head, source_in, source_out, record_in, record_out = text.split()
+    length = [head.pop()] if len(head) > 4 and head[-1].isdecimal() and _KIND.fullmatch(head[-2]) else []
+    number_of, *reel, channel, kind = head if len(head) > 3 else ["", "", "", ""]
+    fields = (number_of, " ".join(reel), channel, kind, *length, source_in, source_out, record_in, record_out)
     form = _Form(number, text, fields, drop)
-    if len(fields) not in (8, 9) or (len(fields) == 8) != (fields[3] == "C"):
+    if not _KIND.fullmatch(kind) or (kind != "C" and not length):
         what = f"{edl.path.name} has an event that is neither a cut, a dissolve nor a wipe"
         raise edl.refuse(what, form, "export a CMX 3600 list; keys and layers go into lists of their own")
     return form
@@ -211,21 +268,46 @@ def _form(edl: _List, number: int, text: str, *, drop: bool) -> _Form:
 def _events(edl: _List, forms: list[_Form], comments: list[str]) -> Iterator[_Event]:
     """The clips of one event number: a cut, a blend with the line before it, or the same on several channels."""
     waiting: dict[str, _Form] = {}
+    outgoing: dict[str, _Form] = {}
     for form in forms:
-        if form.channel.upper() == "NONE":
+        if form.channel == "NONE":
             continue
         if form.is_blend:
-            yield _event(edl, form, waiting.pop(form.channel, None), comments)
+            other = waiting.get(form.channel) or outgoing.get(form.channel)
+            own = [said for said in comments if other is None or not _is_speed_of(said, other, form)]
+            yield _event(edl, form, waiting.pop(form.channel, None), own)
             continue
         if form.channel in waiting:
             yield _event(edl, waiting.pop(form.channel), None, comments)
         times = _times(edl, form)
-        followed = any(other.is_blend and other.channel == form.channel and other.line > form.line for other in forms)
-        if followed and times[3] == times[2]:
+        blends = (other for other in forms if other.is_blend and other.channel == form.channel)
+        blend = next((other for other in blends if other.line > form.line), None)
+        if blend is not None and times[3] == times[2]:
             waiting[form.channel] = form
+        elif blend is not None:
+            outgoing[form.channel] = form
+            yield _event(edl, form, None, [said for said in comments if _is_outgoing(said, form, blend)])
         else:
-            outgoing = [said for said in comments if _CLIP_NAME.match(said) or _FROM_MEDIA.match(said)]
-            yield _event(edl, form, None, outgoing if followed else comments)
+            yield _event(edl, form, None, comments)
+
+
+def _is_outgoing(said: str, form: _Form, blend: _Form) -> bool:
+    """Whether a remark on a blend is about the clip it leads from."""
+    return bool(_CLIP_NAME.match(said) or _FROM_MEDIA.match(said)) or _is_speed_of(said, form, blend)
+
+
+def _is_speed_of(said: str, form: _Form, other: _Form) -> bool:
+    """Whether a remark is the speed line of `form`, and not of the other clip of a blend.
+
+    A speed line names its reel, and where both are of one reel the source time it begins at.
+    """
+    speed = _SPEED.match(said)
+    if speed is None or (speed["reel"] or "").strip() != form.reel:
+        return False
+    if form.reel != other.reel:
+        return True
+    begins = [re.sub(r"\D", "", time or "") for time in (speed["time"], form.times[0], other.times[0])]
+    return begins[0] == begins[1] != begins[2]
 
 
 def _event(edl: _List, form: _Form, before: _Form | None, comments: list[str]) -> _Event:
@@ -280,14 +362,22 @@ def _check_order(edl: _List, channels: Mapping[str, list[str]]) -> None:
         edl.notes.append("the events are not in record order; they are read in it")
         edl.events = ordered
     ends: dict[str, tuple[int, _Form]] = {}
+    hidden: list[_Event] = []
     for event in edl.events:
         for track in channels.get(event.form.channel, [event.form.channel]):
             end, other = ends.get(track, (0, event.form))
+            if event.times[2] < end and event.form.is_sound:
+                hidden.append(event)
+                break
             if event.times[2] < end:
                 what = f"two events lie over one another on {track} (the other is on line {other.line})"
                 raise edl.refuse(what, event.form, "export one list per video track")
             ends[track] = event.times[3], event.form
+    if hidden:
+        edl.notes.append(f"{len(hidden)} events of sound lie over others and are left out")
+        edl.events = [event for event in edl.events if event not in hidden]
     wrong = [event for event in edl.events if event.source != event.record and not event.retimed]
+    wrong = [event for event in wrong if not event.form.is_sound]
     if wrong:
         shown = ", ".join(str(event.form.line) for event in wrong[:5]) + (" ..." if len(wrong) > 5 else "")
         what = f"source and record durations differ without a speed line in {len(wrong)} events (line {shown})"
@@ -334,12 +424,17 @@ def _plain(edl: _List, indices: range) -> Iterator[str]:
                 yield f"{number:06d} BL {form.channel} C 00:00:00:00 00:00:00:00 {start} {start}"
                 yield f"* FROM CLIP NAME: {HEAD}"
                 number += 1
-            before = event.before.reel if event.before else form.reel
+            before = _plain_reel(event.before.reel if event.before else form.reel)
             yield f"{number:06d} {before} {form.channel} C {times[0]} {times[0]} {start} {start}"
         begun.add(form.channel)
-        yield " ".join([f"{number:06d}", *form.fields[1:-4], *times])
+        length = form.fields[4:-4] if form.is_blend else ()
+        yield " ".join([f"{number:06d}", _plain_reel(form.reel), form.channel, form.fields[3], *length, *times])
         yield f"* {OUR_MARK} {index}"
         yield from (_plain_comment(edl, event, comment) for comment in event.comments)
+
+
+def _plain_reel(reel: str) -> str:
+    return reel.replace(" ", SPACE)
 
 
 def _plain_comment(edl: _List, event: _Event, comment: str) -> str:
@@ -349,13 +444,13 @@ def _plain_comment(edl: _List, event: _Event, comment: str) -> str:
         believed = event.speed
         assert believed is not None
         at = re.sub("[;.,]", ":", believed["time"] or "00:00:00:00")
-        return f"M2 {believed['reel'] or ''} {believed['speed']} {at}"
+        return f"M2 {_plain_reel((believed['reel'] or '').strip())} {believed['speed']} {at}"
     if re.match(r"\*?\s*M2\b", comment):
         raise edl.refuse(f"the speed line {comment!r} cannot be read", event.form)
     if re.match(r"\*?\s*FROM CLIP IS ", comment):  # FROM CLIP IS A STILL: the adapter takes it for an address
         return f"* NOTE: {comment.lstrip('* ')}"
     if re.match(r"\*?\s*LOC\b", comment):
-        return _TIME.sub(lambda match: re.sub("[;.,]", ":", match[0]), comment, count=1)
+        return _TIME.sub(lambda match: re.sub("[;.,]", ":", match[0]).zfill(11), comment, count=1)
     return comment
 
 
@@ -368,10 +463,10 @@ def _mend(edl: _List, document: Node) -> None:
         for track in tracks:
             start = _record_start(track)
             if start is not None and start > begins:
-                track["children"].insert(0, _gap(start - begins, edl.rate))
+                track["children"].insert(0, gap(start - begins, edl.rate))
             track["source_range"] = None
             _mend_track(edl, track)
-        timeline["global_start_time"] = _time(begins, edl.rate)
+        timeline["global_start_time"] = rational_time(begins, edl.rate)
 
 
 def _record_start(track: Node) -> int | None:
@@ -393,6 +488,9 @@ def _mend_track(edl: _List, track: Node) -> None:
         _mend_speed(edl, node, event)
         if index and is_a(children[index - 1], "Transition"):
             _mend_media(node, event)
+        said = node["metadata"].get("cmx_3600", {})
+        if SPACE in said.get("reel", ""):
+            said["reel"] = event.form.reel
         if not event.said(_TO_NAME) and (event.form.is_blend or not event.said(_CLIP_NAME)):
             node["name"] = _name(event)
     track["children"] = [node for node in children if node.get("name") != HEAD]
@@ -451,14 +549,4 @@ def _name(event: _Event) -> str:
     remark = next((match[1] or match[2] for match in remarks if match), "")
     media = re.split(r"[\\/]", event.said(_TO_MEDIA if event.form.is_blend else _FROM_MEDIA))[-1].rsplit(".", 1)[0]
     reel = event.form.reel if event.form.reel not in ("AX", "BL", "BLACK", "BARS") else ""
-    return locator or remark or media or reel or event.form.fields[0]
-
-
-def _time(value: int, rate: Fraction) -> Node:
-    return {"OTIO_SCHEMA": "RationalTime.1", "rate": float(rate), "value": float(value)}
-
-
-def _gap(count: int, rate: Fraction) -> Node:
-    trim = {"OTIO_SCHEMA": "TimeRange.1", "start_time": _time(0, rate), "duration": _time(count, rate)}
-    plain: Node = {"OTIO_SCHEMA": "Gap.1", "metadata": {}, "name": "", "source_range": trim}
-    return plain | {"effects": [], "markers": [], "enabled": True}
+    return locator or event.said(_IS_CLIP) or remark or media or reel or event.form.fields[0]

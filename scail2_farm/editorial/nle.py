@@ -14,6 +14,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,15 @@ def linear(scalar: float) -> Node:
         "enabled": True,
         "time_scalar": scalar,
     }
+
+
+def rational_time(value: int, rate: Fraction) -> Node:
+    """A RationalTime of whole frames."""
+    return {"OTIO_SCHEMA": "RationalTime.1", "rate": float(rate), "value": float(value)}
+
+
+def gap(count: int, rate: Fraction) -> Node:
+    """A gap of `count` frames."""
+    trim = {"OTIO_SCHEMA": "TimeRange.1", "start_time": rational_time(0, rate), "duration": rational_time(count, rate)}
+    plain: Node = {"OTIO_SCHEMA": "Gap.1", "metadata": {}, "name": "", "source_range": trim}
+    return plain | {"effects": [], "markers": [], "enabled": True}

@@ -201,6 +201,8 @@ class _Reading:
         self._tracks(stack or {}, place, begins)
         usual = self.rates.most_common(1)
         rate = start.exact if start else usual[0][0] if usual else Fraction(24)
+        if not self.clips:
+            self.notes.append("the timeline holds no clips with a picture")
         return Edit(
             path=self.path,
             name=text_of(timeline, "name", self.path, place[:-1]) or self.path.stem,
@@ -516,6 +518,8 @@ def _finished(id: str, clip: Clip, span: Span | None, seconds: Fraction | None, 
 
 
 _WHOLE = Sampling(kind="whole")
+SLOWEST_PICTURES = 4
+"""Frames a second; times at fewer count seconds."""
 
 
 @dataclass(slots=True)
@@ -554,6 +558,7 @@ class _Shown:
         if trim is None:
             self._unmeasured(around)
             return
+        trim = self._at_picture_rate(trim)
         self.rate = trim.rate
         self.start, self.seconds = trim.start, trim.duration.seconds
         if trim.frames < 1:
@@ -576,6 +581,16 @@ class _Shown:
         self._tell(own_trim, trim)
         if part.doubtful or any(self.sampling.slack):
             self.notes.append(_DOUBT)
+
+    def _at_picture_rate(self, trim: Range) -> Range:
+        """A source range that counts seconds (some writers give the rate 1) in frames of its media."""
+        if trim.rate >= SLOWEST_PICTURES:
+            return trim
+        rate = self.media.rate if self.media is not None else None
+        if rate is None or rate < SLOWEST_PICTURES:
+            raise ValueError(f"times of {float(trim.rate):g} frames a second, which is no rate of pictures")
+        start, length = trim.start.seconds * rate, trim.duration.seconds * rate
+        return Range(Time(start, rate), Time(length, rate))
 
     def _unmeasured(self, around: Around) -> None:
         """A clip of which neither the cut nor its media says the length: all of its media."""

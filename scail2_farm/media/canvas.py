@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image
@@ -46,17 +47,8 @@ class Canvas:
         area = budget[0] * budget[1]
         if min(width, height) < 1 or area < STEP * STEP:
             raise ValueError(f"no canvas for a plate of {width}x{height} within {budget[0]}x{budget[1]}")
-        aspect = width * pixel_aspect / height
-        best: tuple[float, int, int, int] | None = None
-        for across in range(STEP, area // STEP + 1, STEP):
-            down = area // across // STEP * STEP
-            shown = min(across, down * aspect)
-            for tall in {down, max(STEP, min(down, -(-int(shown / aspect) // STEP) * STEP))}:
-                fits = min(across, tall * aspect)
-                candidate = (fits * fits / aspect, -across * tall, across, tall)
-                best = max(best, candidate) if best else candidate
-        assert best is not None, "the area holds at least one step"
-        return cls.around(width, height, pixel_aspect=pixel_aspect, size=best[2:])
+        size = _largest(width * pixel_aspect / height, area)
+        return cls.around(width, height, pixel_aspect=pixel_aspect, size=size)
 
     @classmethod
     def around(cls, width: int, height: int, *, pixel_aspect: float, size: tuple[int, int]) -> Canvas:
@@ -126,6 +118,21 @@ class Canvas:
     def _padded(self, shown: np.ndarray) -> np.ndarray:
         left, top, width, height = self.active
         return pad_edges(shown, left, top, self.width - left - width, self.height - top - height)
+
+
+@lru_cache(maxsize=256)
+def _largest(aspect: float, area: int) -> tuple[int, int]:
+    """The size of `Canvas.fit`, worked out once: a long cut asks for every segment."""
+    best: tuple[float, int, int, int] | None = None
+    for across in range(STEP, area // STEP + 1, STEP):
+        down = area // across // STEP * STEP
+        shown = min(across, down * aspect)
+        for tall in {down, max(STEP, min(down, -(-int(shown / aspect) // STEP) * STEP))}:
+            fits = min(across, tall * aspect)
+            candidate = (fits * fits / aspect, -across * tall, across, tall)
+            best = max(best, candidate) if best else candidate
+    assert best is not None, "the area holds at least one step"
+    return best[2:]
 
 
 # --------------------------------------------------------------------------- references

@@ -132,8 +132,8 @@ def check_matte(
     numbers it concerns.
     """
     where = Where(file=str(pattern))
-    known = set(pattern.on_disk())
-    wanted = [n for n in frames.numbers if n in known or n not in missing]
+    known, lacking = set(pattern.on_disk()), frozenset(missing)
+    wanted = [n for n in frames.numbers if n in known or n not in lacking]
     absent = [n for n in wanted if n not in known]
     damaged: dict[str, list[int]] = {}
     other: dict[tuple[int, int], list[int]] = {}
@@ -167,21 +167,19 @@ def check_matte(
     return faults
 
 
-def matte_frame(
-    pattern: FramePattern,
-    frame: int,
-    *,
-    missing: Collection[int] = (),
-    stand_in: Literal["hold", "black"] | None = None,
-) -> int | None:
-    """The frame of a matte sequence that is read for `frame`, or None when nobody is there.
+def stand_ins(
+    pattern: FramePattern, missing: Collection[int], stand_in: Literal["hold", "black"] | None
+) -> dict[int, int | None]:
+    """What is read in place of the frames in `missing`, which the plate lacks, that have no matte either.
 
-    Every frame is itself, but for those in `missing`, which the plate lacks: where they have no file, they are the
-    frame that stands in (`hold`), or nobody is in them. Raises StorageError.
+    The frame that stands in (`hold`), or None: nobody is there. Every other frame of a matte is itself. Raises
+    StorageError.
     """
-    if frame not in missing or pattern.path(frame).is_file():
-        return frame
-    return nearest(frame, [n for n in pattern.on_disk() if n not in missing]) if stand_in == "hold" else None
+    if not missing:
+        return {}
+    there, lacking = pattern.on_disk(), frozenset(missing)
+    held = [n for n in there if n not in lacking] if stand_in == "hold" else []
+    return {n: nearest(n, held) for n in lacking.difference(there)}
 
 
 # --------------------------------------------------------------------------- where somebody is
@@ -200,24 +198,17 @@ def box(matte: np.ndarray) -> Box | None:
 class Presence:
     """Where one character is, frame by frame of the mattes; each file is read when it is first asked about, and once.
 
-    `missing` and `stand_in` are the plate's, in frames of the mattes. Asking raises MatteMismatch, StorageError.
+    Some frames are others, or nobody (`stand_ins`). Asking raises MatteMismatch, StorageError.
     """
 
-    def __init__(
-        self,
-        pattern: FramePattern,
-        *,
-        missing: Collection[int] = (),
-        stand_in: Literal["hold", "black"] | None = None,
-    ):
+    def __init__(self, pattern: FramePattern, stand_ins: Mapping[int, int | None] | None = None):
         self._pattern = pattern
-        self._missing = frozenset(missing)
-        self._stand_in: Literal["hold", "black"] | None = stand_in
+        self._stand_ins = stand_ins or {}
         self._boxes: dict[int, Box | None] = {}
 
     def box(self, frame: int) -> Box | None:
         """The box of the white at one frame, None when there is none."""
-        shown = matte_frame(self._pattern, frame, missing=self._missing, stand_in=self._stand_in)
+        shown = self._stand_ins.get(frame, frame)
         if shown is not None and shown not in self._boxes:
             self._boxes[shown] = box(read_matte(self._pattern.path(shown)))
         return None if shown is None else self._boxes[shown]

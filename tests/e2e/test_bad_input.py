@@ -92,9 +92,9 @@ def no_library(cut: Cut) -> None:
     (cut.folder / "library.yaml").unlink()
 
 
-def retimed(cut: Cut) -> None:
+def absurd_speed(cut: Cut) -> None:
     cut.clips[0]["effects"] = [
-        {"OTIO_SCHEMA": "LinearTimeWarp.1", "metadata": {}, "name": "", "effect_name": "", "time_scalar": 2.0}
+        {"OTIO_SCHEMA": "LinearTimeWarp.1", "metadata": {}, "name": "", "effect_name": "", "time_scalar": 5000.0}
     ]
     cut.write()
 
@@ -109,8 +109,8 @@ def http_media(cut: Cut) -> None:
     cut.write()
 
 
-def other_rule(cut: Cut) -> None:
-    cut.manifest["cast"][0]["when"] = {"marker": "CHAR:*"}
+def no_time(cut: Cut) -> None:
+    cut.manifest["cast"][0]["when"] = {"record_tc": "noon"}
     cut.write()
 
 
@@ -196,10 +196,10 @@ CASES: dict[str, tuple[Callable[[Cut], None], str, str]] = {
         "ACEScg",
     ),
     "no library": (no_library, "SF-SUBMISSION-INVALID", "library.yaml"),
-    "a retimed clip": (retimed, "SF-CLIP-UNSUPPORTED", "LinearTimeWarp"),
+    "an absurd speed": (absurd_speed, "SF-CLIP-UNSUPPORTED", "a speed of 5000"),
     "a cut beyond its media": (beyond_media, "SF-PLATE-MISSING", "27"),
     "media on the web": (http_media, "SF-PLATE-MISSING", "not local"),
-    "another kind of rule": (other_rule, "SF-SUBMISSION-INVALID", "marker"),
+    "a range that is no timecode": (no_time, "SF-SUBMISSION-INVALID", "record_tc"),
     "another kind of matte": (other_matte, "SF-SUBMISSION-INVALID", "whole_frame"),
     "half a reference": (half_a_reference, "SF-SUBMISSION-INVALID", "ada.png"),
     "a mask without white": (black_mask, "SF-SUBMISSION-INVALID", "ada_mask.png"),
@@ -272,8 +272,9 @@ def test_a_plate_without_a_rate_is_a_fault_among_others(one_shot: Cut, farm):
     one_shot.manifest["shots"].append(one_shot.manifest["shots"][0] | {"id": "SH020", "media": "plates/none.####.exr"})
     one_shot.write()
     said = farm("check", manifest, "--json")
-    assert sorted(said.codes) == ["SF-PLATE-MISSING", "SF-SUBMISSION-INVALID"]
-    assert "rate" in said.err
+    assert sorted(said.codes) == ["SF-PLATE-MISSING", "SF-SUBMISSION-INVALID", "SF-SUBMISSION-INVALID"]
+    assert "the plate does not say its frame rate" in said.err
+    assert "ada.png is not there (so in 1 more shot)" in said.err
 
 
 def test_two_manifests(one_shot: Cut, farm):

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from submissions import Cut, finish, read_exr, write_exr
+from submissions import Cut, finish, read_exr, span, write_exr
 
 from scail2_farm.plan import plan
 from scail2_farm.seal import seal
@@ -69,3 +69,29 @@ def test_what_does_not_decide_pixels_does_not(one_shot: Cut):
     one_shot.manifest["deliver"] = {"movie": "none"}
     one_shot.manifest["defaults"].update(preset="paper", solver="euler", shift=5.0, guidance=1.0, steps=2)
     assert keys(one_shot) == before
+
+
+def test_how_much_a_segment_leaves_to_the_next_is_in_its_key(one_shot: Cut):
+    one_shot.manifest["handles"] = {"head": 0, "tail": 0}
+    one_shot.clips[0]["source_range"] = span(86403, 13)
+    before = keys(one_shot)
+    one_shot.manifest["defaults"]["segment"] = {"length": 9, "overlap": 1}
+    after = keys(one_shot)
+    assert len(before) == len(after) == 2
+    assert before[0] != after[0], "its history has another length"
+
+
+def test_a_policy_for_holes_that_are_not_there_is_not_in_the_key(one_shot: Cut):
+    before = keys(one_shot)
+    one_shot.manifest["missing"] = "hold"
+    assert keys(one_shot) == before
+
+
+def test_a_held_frame_is_not_a_frame_of_the_same_bits(one_shot: Cut):
+    one_shot.manifest["missing"] = "hold"
+    folder = one_shot.folder / "plates/SH010"
+    (folder / "SH010.1012.exr").unlink()
+    (folder / "SH010.1006.exr").unlink()
+    before = keys(one_shot)
+    shutil.copy(folder / "SH010.1005.exr", folder / "SH010.1006.exr")
+    assert keys(one_shot)[0] != before[0], "it has a timecode of its own"

@@ -408,7 +408,7 @@ def test_two_of_one_library_colour_who_meet_are_told_apart_in_the_manifest(tmp_p
     text = "cast: [{when: {clip: 'BTY*'}, characters: [{id: hero}, {id: villain}]}]"
     _, faults = cast(tmp_path, text, hero=said, villain=said)
     (fault,) = faults
-    assert fault.what == "hero and villain both have red in BTY_010"
+    assert (fault.what, fault.where.shot) == ("hero and villain both have red", "BTY_010")
     found = good(tmp_path, text.replace("{id: villain}", "{id: villain, slot: cyan}"), hero=said, villain=said)
     assert who(found["BTY_010"]) == {"hero": "red", "villain": "cyan"}
 
@@ -418,7 +418,7 @@ def test_two_who_ask_for_one_colour_in_a_shot(tmp_path: Path):
         tmp_path, "cast: [{when: {clip: 'BTY*'}, characters: [{id: hero, slot: red}, {id: villain, slot: red}]}]"
     )
     (fault,) = faults
-    assert fault.what == "hero and villain both have red in BTY_010"
+    assert (fault.what, fault.where.shot) == ("hero and villain both have red", "BTY_010")
     assert "free here: blue, green" in fault.fix
 
 
@@ -436,7 +436,7 @@ def test_a_seventh_in_a_shot_is_named(tmp_path: Path):
     members = ", ".join(f"{{id: {id}}}" for id in SEVEN)
     _, faults = cast(tmp_path, f"cast: [{{when: {{clip: 'BTY*'}}, characters: [{members}]}}]", *SEVEN)
     (fault,) = faults
-    assert fault.what == "BTY_010 has 7 characters; g is the seventh"
+    assert (fault.what, fault.where.shot) == ("of 7 characters g is the seventh", "BTY_010")
     assert fault.where.character == "g"
 
 

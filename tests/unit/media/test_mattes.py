@@ -137,10 +137,9 @@ def test_the_matte_of_a_frame_the_plate_lacks(tmp_path):
     for n in (1001, 1002, 1005, 1009):
         save(pattern.path(n), RAMP)
     lacking = (1002, 1003, 1004, 999)
-    found = {n: mattes.matte_frame(pattern, n, missing=lacking, stand_in="hold") for n in (*lacking, 1001, 1006)}
-    assert found == {1002: 1002, 1003: 1001, 1004: 1001, 999: 1001, 1001: 1001, 1006: 1006}
-    assert mattes.matte_frame(pattern, 1003, missing=lacking, stand_in="black") is None
-    assert mattes.matte_frame(pattern, 1003, missing=lacking) is None
+    assert mattes.stand_ins(pattern, lacking, "hold") == {1003: 1001, 1004: 1001, 999: 1001}, "1002 has its own"
+    assert mattes.stand_ins(pattern, lacking, "black") == {1003: None, 1004: None, 999: None}
+    assert mattes.stand_ins(pattern, (), "hold") == {}
 
 
 def test_the_box_of_the_white():
@@ -184,10 +183,11 @@ def test_presence_reads_no_file_twice_and_no_further_than_needed(tmp_path):
 
 def test_presence_where_the_plate_has_no_frames(tmp_path):
     pattern = walk(tmp_path, {1002: (0, 0)}, 2)
-    held = mattes.Presence(pattern, missing=(1003, 1004), stand_in="hold")
+    held = mattes.Presence(pattern, mattes.stand_ins(pattern, (1003, 1004), "hold"))
     assert held.anyone(FrameRange(1003, 2))
     assert held.first_seen(FrameRange(1003, 2)) == (1003, (0, 0, 1, 1))
-    assert not mattes.Presence(pattern, missing=(1003, 1004), stand_in="black").anyone(FrameRange(1003, 2))
+    black = mattes.Presence(pattern, mattes.stand_ins(pattern, (1003, 1004), "black"))
+    assert not black.anyone(FrameRange(1003, 2))
 
 
 def test_slots_are_numbered_in_the_order_of_the_manifest():
