@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from scail2_farm.editorial.cast import Casting
     from scail2_farm.errors import Where
+    from scail2_farm.frames import FrameRange
     from scail2_farm.job import Event, Outcome
     from scail2_farm.plan import Plan, Probing
     from scail2_farm.shots import Shot
@@ -323,7 +324,7 @@ def _watched(events: Generator[Event, None, Outcome]) -> Outcome:
 
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    from scail2_farm.job import Rendering, ShotDone, ShotFailed
+    from scail2_farm.job import Rendering, ShotDone, ShotFailed, TakeLacking
     from scail2_farm.plan import Probing
 
     console = _err()
@@ -357,6 +358,8 @@ def _watched(events: Generator[Event, None, Outcome]) -> Outcome:
                 case ShotDone():
                     word = "was delivered before" if event.again else "delivered"
                     console.print(f"{event.shot}  v{event.take.version:03d} {word}: {event.folder}", markup=False)
+                case TakeLacking():
+                    console.print(f"{event.shot}  {event.warning}", markup=False)
                 case ShotFailed():
                     console.print(f"{event.shot}  failed: {event.fault.code} {event.fault.what}", markup=False)
 
@@ -455,14 +458,14 @@ def _warnings(shots: Iterable[Shot]) -> list[tuple[str, list[str]]]:
 
 def _show_shot(out: Console, shot: Shot, *, folder: Path) -> None:
     plate, handles = shot.plate, shot.handles_given
-    extent = f"{shot.frames} ({shot.frames.count}, handles {handles.head}/{handles.tail})"
+    extent = f"{_files(shot, shot.frames)} ({shot.frames.count}, handles {handles.head}/{handles.tail})"
     lines = [
         f"{shot.id}: frames {extent}, {_count(len(shot.windows), 'segment')}",
         f"  plate {plate.path}",
         f"  {plate.width}x{plate.height}, {shot.color.space} ({shot.color.decided_by})",
     ]
     if len(shot.uses) > 1:
-        uses = [f"{use.casting.shot} ({use.frames})" for use in shot.uses[1:]]
+        uses = [f"{use.casting.shot} ({_files(shot, use.frames)})" for use in shot.uses[1:]]
         lines.append(f"  also shown by {_few(uses)}")
     for performer in shot.performers:
         stills = ", ".join(reference.image for reference in performer.references)
@@ -473,6 +476,13 @@ def _show_shot(out: Console, shot: Shot, *, folder: Path) -> None:
         out.print(_near(line, folder), markup=False)
 
 
+def _files(shot: Shot, frames: FrameRange) -> str:
+    """Plate frames by the numbers their files have."""
+    first, last = shot.plate.number(frames.first), shot.plate.number(frames.last)
+    step = f" by {shot.plate.step}" if shot.plate.step != 1 else ""
+    return f"{first}-{last}{step}" if frames.count != 1 else str(first)
+
+
 def _scene_lines(shot: Shot) -> list[str]:
     """What the segments are rendered with; segments in a row that agree share a line."""
     lines: list[str] = []
@@ -481,7 +491,7 @@ def _scene_lines(shot: Shot) -> list[str]:
         frames = FrameRange.from_last(shot.frames.first + keeps[0].first, shot.frames.first + keeps[-1].last)
         sampler = f"{scene.sampler.preset} {scene.sampler.solver} {_count(scene.sampler.steps, 'step')}"
         words = f"{scene.mode} at {scene.canvas.width}x{scene.canvas.height}, {sampler}, seed {scene.seed}"
-        where = "" if frames == shot.frames else f"frames {frames}: "
+        where = "" if frames == shot.frames else f"frames {_files(shot, frames)}: "
         lines.append(f"{where}{words}, prompt {scene.prompt!r}")
     return lines
 

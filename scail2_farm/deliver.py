@@ -1,7 +1,8 @@
 """Takes on disk: the frames of a shot's segments as one version, its movie and its record, renamed into place.
 
-A version appears whole or not at all and is never overwritten. The same take (the key of its last segment) is
-delivered once: delivering it again finds it. Frames keep the plate's numbers; a movie's count from 1001.
+A version appears whole or not at all, and its frames are never overwritten. The same take (the key of its last segment)
+is delivered once: delivering it again finds it, and brings its record and its review movie up to date. Frames keep the
+plate's numbers; a movie's count from 1001.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,10 +21,10 @@ from numpy.typing import NDArray
 
 from scail2_farm.digests import sha256_of
 from scail2_farm.documents import (
-    FileDigest,
     Report,
     Span,
     Take,
+    TakeFile,
     TakeSegment,
     Use,
     document_text,
@@ -41,6 +42,8 @@ from scail2_farm.shots import Shot
 FIRST_OF_A_MOVIE = 1001
 TAKE = "take.json"
 SHEET_ROWS = 4
+MOST_TOLD = 3
+"""Files that one line names; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,24 +54,97 @@ class Wishes:
     movie: bool
 
 
-def delivered(sealed: Sealed, *, folder: Path, wishes: Wishes) -> tuple[Take, Path] | None:
-    """The take of this shot that is already on disk, and its folder; None when it must be made.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """The take of a shot that is on disk already; `lacks` says of what is not as it should be what is wrong with it.
 
-    A take without raw frames or a movie does not answer a wish for them; one whose record is damaged, or that has
-    lost a file, is not on disk. Raises StorageError.
+    `take` is None where the record cannot be read: nobody knows what was rendered.
     """
+
+    folder: Path
+    take: Take | None
+    lacks: Mapping[str, str]
+
+    @property
+    def usable(self) -> Take | None:
+        """The take when its frames are whole, whatever is wrong with its review movie; that is made from them."""
+        return None if self.take is None or self.lacks.keys() - {_movie_name(self.take)} else self.take
+
+    @property
+    def words(self) -> str:
+        """What is lacking and what becomes of it, for the artist; empty when nothing is."""
+        if not self.lacks:
+            return ""
+        told = [f"{name} {what}" for name, what in self.lacks.items()]
+        more = f" and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
+        does = "it is made again from the delivered frames" if self.usable else "the shot is rendered as a new version"
+        return f"in {self.folder.name} {', '.join(told[:MOST_TOLD])}{more}: {does}"
+
+
+def earlier(sealed: Sealed, *, folder: Path, wishes: Wishes) -> Earlier | None:
+    """The take of this shot that is on disk: the newest usable one, else the newest that can be read, else the newest.
+
+    None when there is none. Raises StorageError.
+    """
+    found: list[Earlier] = []
     for version in reversed(_versions(folder, sealed.shot.id)):
         path = _version_folder(folder, sealed.shot.id, version)
-        if not (path / TAKE).is_file():
-            continue
         try:
             take = read_document(path / TAKE, Take)
         except SubmissionInvalid:
+            found.append(Earlier(folder=path, take=None, lacks={TAKE: "cannot be read"}))
             continue
-        lacks = (wishes.raw and take.raw is None) or (wishes.movie and take.movie is None)
-        if take.key == sealed.key and not lacks and all((path / file.path).is_file() for file in take.files):
-            return take, path
-    return None
+        if take.key == sealed.key:
+            found.append(Earlier(folder=path, take=take, lacks=_lacks(take, path, wishes)))
+    found.sort(key=lambda one: (one.usable is None, one.take is None))
+    return found[0] if found else None
+
+
+def _lacks(take: Take, folder: Path, wishes: Wishes) -> dict[str, str]:
+    """What of a take and of the wishes for it is not in its folder as it should be, and what is wrong with it.
+
+    Files are known by their sizes. Raises StorageError.
+    """
+    lacks: dict[str, str] = {}
+    for file in take.files:
+        try:
+            size = (folder / file.path).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            lacks[file.path] = "is not there"
+        except OSError as error:
+            raise storage_error(error, folder / file.path) from error
+        else:
+            if size != file.bytes:
+                lacks[file.path] = f"has {size} of {file.bytes} bytes"
+    if wishes.movie and take.movie is None:
+        lacks[_movie_name(take)] = "was not asked for"
+    if wishes.raw and take.raw is None:
+        lacks["raw frames"] = "were not kept"
+    return lacks
+
+
+def refresh(sealed: Sealed, take: Take, found: Earlier) -> Take:
+    """A usable take brought up to date: its review movie made again where it lacks, its record told of today's cut.
+
+    Raises StorageError.
+    """
+    movie, files = take.movie, take.files
+    if found.lacks:
+        movie = _movie_name(take)
+        _write_movie(sealed, found.folder, movie)
+        files = (*(file for file in files if file.path != movie), _file(found.folder, movie))
+    fresh = take.model_copy(
+        update={
+            "uses": _uses(sealed.shot),
+            "handles_asked": sealed.shot.handles_asked,
+            "handles_given": sealed.shot.handles_given,
+            "movie": movie,
+            "files": files,
+        }
+    )
+    if fresh != take:
+        write_text(found.folder / TAKE, document_text(fresh))
+    return fresh
 
 
 def deliver(sealed: Sealed, reports: Sequence[Report], *, folder: Path, wishes: Wishes) -> tuple[Take, Path]:
@@ -87,8 +163,10 @@ def deliver(sealed: Sealed, reports: Sequence[Report], *, folder: Path, wishes: 
         for kind in kinds:
             (part if kind == "frames" else part / kind).mkdir(parents=True, exist_ok=True)
         files = _place_frames(sealed, reports, part, name, kinds)
-        movie = _write_movie(sealed, part, name) if wishes.movie else None
-        files += [FileDigest(path=movie, sha256=sha256_of(part / movie))] if movie else []
+        movie = f"{name}.mov" if wishes.movie else None
+        if movie is not None:
+            _write_movie(sealed, part, movie)
+            files.append(_file(part, movie))
         take = _take(sealed, reports, version, name, movie, wishes.raw, files)
         write_text(part / TAKE, document_text(take))
         _write_shot_sheet(sealed, part, take, folder / "sheets" / f"{name}.png")
@@ -157,10 +235,10 @@ def _file_number(shot: Shot, frame: int) -> int:
 
 def _place_frames(
     sealed: Sealed, reports: Sequence[Report], part: Path, name: str, kinds: Sequence[str]
-) -> list[FileDigest]:
+) -> list[TakeFile]:
     """Copy every segment's frames under their delivered names, each checked against its report as it is read back."""
     shot = sealed.shot
-    placed: list[FileDigest] = []
+    placed: list[TakeFile] = []
     for segment, report in zip(sealed.segments, reports, strict=True):
         for file in report.frames:
             kind, _, number = file.path.partition("/")
@@ -168,14 +246,15 @@ def _place_frames(
                 continue
             inner = _inner_name(name, _file_number(shot, int(Path(number).stem)), kind)
             _copy(Path(segment.folder) / file.path, part / inner)
-            if sha256_of(part / inner) != file.sha256:
+            copied = _file(part, inner)
+            if copied.sha256 != file.sha256:
                 forget(Path(segment.folder))
                 raise FrameTruncated(
                     f"{file.path} changed after it was rendered",
                     fix="submit again; the segment is rendered again",
                     where=Where(file=segment.folder),
                 )
-            placed.append(FileDigest(path=inner, sha256=file.sha256))
+            placed.append(copied)
     wanted = shot.frames.count * len(kinds)
     if len(placed) != wanted:
         raise FrameTruncated(f"{len(placed)} files were rendered, {wanted} are needed", where=Where(shot=shot.id))
@@ -196,6 +275,18 @@ def _copy(source: Path, target: Path) -> None:
         os.fsync(write.fileno())
 
 
+def _file(folder: Path, path: str) -> TakeFile:
+    return TakeFile(path=path, sha256=sha256_of(folder / path), bytes=(folder / path).stat().st_size)
+
+
+def _movie_name(take: Take) -> str:
+    return f"{take.pattern.removesuffix('.####.exr')}.mov"
+
+
+def _uses(shot: Shot) -> tuple[Use, ...]:
+    return tuple(Use(clip=use.clip.name if use.clip else None, cut=_span(use.frames)) for use in shot.uses)
+
+
 def _take(
     sealed: Sealed,
     reports: Sequence[Report],
@@ -203,14 +294,14 @@ def _take(
     name: str,
     movie: str | None,
     raw: bool,
-    files: Sequence[FileDigest],
+    files: Sequence[TakeFile],
 ) -> Take:
     shot = sealed.shot
     return Take(
         key=sealed.key,
         shot=shot.id,
         version=version,
-        uses=tuple(Use(clip=use.clip.name if use.clip else None, cut=_span(use.frames)) for use in shot.uses),
+        uses=_uses(shot),
         frames=_span(shot.frames),
         stood_in=tuple(frame for frame in shot.plate.missing if frame in shot.frames),
         handles_asked=shot.handles_asked,
@@ -258,14 +349,14 @@ def _span(frames: FrameRange) -> Span:
     return Span(first=frames.first, count=frames.count)
 
 
-def _write_movie(sealed: Sealed, part: Path, name: str) -> str:
+def _write_movie(sealed: Sealed, folder: Path, movie: str) -> None:
     """The review movie: the delivered frames as a display shows them, with the plate's timecode."""
-    shot = sealed.shot
+    shot, name = sealed.shot, movie.removesuffix(".mov")
     color = color_of(sealed.segments[0])
 
     def pictures() -> Iterator[NDArray[np.float32]]:
         for frame in shot.frames.numbers:
-            yield color.to_display(exr.read_rgb(_frame_path(part, shot, name, frame)))
+            yield color.to_display(exr.read_rgb(_frame_path(folder, shot, name, frame)))
 
     start = shot.plate.timecode_start
     code = None
@@ -274,9 +365,8 @@ def _write_movie(sealed: Sealed, part: Path, name: str) -> str:
             start + shot.frames.first - shot.plate.frames.first, shot.plate.rate, drop=shot.plate.drop_frame
         )
     movies.write_movie(
-        part / f"{name}.mov", pictures(), rate=shot.plate.rate, timecode=code, pixel_aspect=shot.plate.pixel_aspect
+        folder / movie, pictures(), rate=shot.plate.rate, timecode=code, pixel_aspect=shot.plate.pixel_aspect
     )
-    return f"{name}.mov"
 
 
 def _write_shot_sheet(sealed: Sealed, version: Path, take: Take, path: Path) -> None:

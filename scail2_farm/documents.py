@@ -159,6 +159,10 @@ class Chosen(Document):
     guidance: Annotated[float, Field(ge=0, le=30)] | None = None
 
 
+PRESET_NUMBERS = ("solver", "steps", "shift", "guidance")
+"""What a preset decides; said farther away than the preset is, they are the preset's own again."""
+
+
 class Directed(Chosen):
     """How a scene is rendered, and its prompt; what is appended adds up over the levels."""
 
@@ -371,6 +375,12 @@ class FileDigest(Document):
     sha256: str
 
 
+class TakeFile(FileDigest):
+    """One delivered file, by content and size."""
+
+    bytes: Annotated[int, Field(ge=0)]
+
+
 class PlateSource(Document):
     """The plate of a shot, as the renderer opens it."""
 
@@ -551,7 +561,7 @@ class Take(Document):
     weights: FileDigest
     segments: tuple[TakeSegment, ...]
     inputs: tuple[FileDigest, ...]
-    files: tuple[FileDigest, ...]
+    files: tuple[TakeFile, ...]
     seconds: float
     peak_bytes: int
     finished: str
@@ -652,7 +662,8 @@ def load_document(path: Path, model: type[DocumentT]) -> tuple[Loaded[DocumentT]
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        return None, [SubmissionInvalid(f"{path.name} is not there", where=Where(file=str(path)))]
+        fix = "put it there, or correct the path that names it"
+        return None, [SubmissionInvalid(f"{path.name} is not there", fix=fix, where=Where(file=str(path)))]
     except UnicodeDecodeError as error:
         return None, [SubmissionInvalid(f"{path.name} is not UTF-8 text: {error.reason}", where=Where(file=str(path)))]
     except IsADirectoryError:
@@ -709,9 +720,25 @@ _KINDS: Mapping[str, str] = {
     "dict_type": "this must be a mapping of keys to values",
     "tuple_type": "this must be a list",
     "string_type": "this must be a text",
+    "string_pattern_mismatch": "a colour is written #rrggbb, for example #ff8000",
+    "string_too_short": "this must not be empty",
     "too_short": "this must not be empty",
+    "too_long": "this must not have more than {max_length} entries",
+    "int_type": "this must be a whole number",
+    "int_parsing": "this must be a whole number",
+    "int_parsing_size": "this number is too large",
+    "int_from_float": "this must be a whole number",
+    "float_type": "this must be a number",
+    "float_parsing": "this must be a number",
+    "finite_number": "this must be a number",
+    "bool_type": "this must be true or false",
+    "bool_parsing": "this must be true or false",
+    "greater_than": "this must be more than {gt}",
+    "greater_than_equal": "this must be {ge} or more",
+    "less_than_equal": "this must be {le} or less",
+    "literal_error": "this must be {expected}",
 }
-"""What pydantic says of Python types, in the words of the file."""
+"""What pydantic says of Python types, in the words of the file; in braces what it says beside it."""
 
 
 def _faults(error: ValidationError, path: Path, model: type[Document], lines: Mapping[Place, int]) -> list[FarmError]:
@@ -731,7 +758,9 @@ def _faults(error: ValidationError, path: Path, model: type[Document], lines: Ma
                 missing = str(step)
         line = _line_of(lines, place) or 1
         field = ".".join(str(step) for step in place) or None
-        message = _KINDS.get(item["type"], str(item["msg"]).removeprefix("Value error, "))
+        told: dict[str, Any] = item.get("ctx", {})
+        kind = _KINDS.get(item["type"])
+        message = str(item["msg"]).removeprefix("Value error, ") if kind is None else kind.format_map(told)
         fix: str | None = None
         if item["type"] == "extra_forbidden":
             key = str(item["loc"][-1])
@@ -739,14 +768,22 @@ def _faults(error: ValidationError, path: Path, model: type[Document], lines: Ma
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             what = f"unknown key `{key}`"
             fix = f"did you mean `{near[0]}`?" if near else f"known keys here: {', '.join(known)}"
+        elif missing is not None and isinstance(item["loc"][-1], int):
+            what, fix = "this list has too few entries", "add what is missing"
         elif missing is not None:
             what = f"the key `{missing}` is missing"
             fix = f"add `{missing}:`"
         elif item["type"] == "literal_error" and item["loc"][-1] in ("schema", "schema_"):
             what = f"the schema is {item['input']!r}"
-            fix = f"this version reads {item.get('ctx', {}).get('expected')}"
+            fix = f"this version reads {told['expected']}"
         else:
-            what = f"{message} (got {item['input']!r})" if not isinstance(item["input"], dict | list) else message
+            given: object = item["input"]
+            got = "nothing" if given is None else repr(given)
+            what = f"{message} (got {got})" if not isinstance(given, dict | list) else message
+            if item["type"] == "literal_error" and isinstance(given, str):
+                allowed = re.findall(r"'([^']+)'", told["expected"])
+                near = difflib.get_close_matches(given.lower(), allowed, n=1, cutoff=0.5)
+                fix = f"did you mean `{near[0]}`?" if near else None
         fault = SubmissionInvalid(what, fix=fix, where=Where(file=str(path), line=line, field=field))
         faults.setdefault((line, what), fault)
     return list(faults.values())

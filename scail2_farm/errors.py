@@ -9,7 +9,7 @@
     ├─ SetupError
     │    SettingsInvalid · WeightsMissing · WeightsMismatch · HostUnsupported
     ├─ StorageError
-    │    DiskFull · ShareUnavailable · FrameTruncated
+    │    DiskFull · ShareUnavailable · FrameTruncated · DeliveryBusy
     ├─ ResourceError
     └─ EngineError
 
@@ -211,6 +211,12 @@ class FrameTruncated(StorageError):
     """A frame changed or was cut short while the job was running."""
 
     fix_by_default = "write the frame again and submit again; finished segments are kept"
+
+
+class DeliveryBusy(StorageError):
+    """Two jobs in one delivery folder would write the same takes; the second waits."""
+
+    fix_by_default = "wait for the other job to finish, or stop it, and submit again"
 
 
 class ResourceError(FarmError):

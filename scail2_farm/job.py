@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 from scail2_farm import deliver, engine, render
 from scail2_farm.documents import Report, Take, write_text
 from scail2_farm.editorial.takes import TakeLink, link_takes, write_edit
-from scail2_farm.errors import FarmError, SettingsInvalid, SetupError, ShareUnavailable, Where, storage_error
+from scail2_farm.errors import DeliveryBusy, FarmError, SetupError, ShareUnavailable, Where, storage_error
 from scail2_farm.plan import Plan, Probing
 from scail2_farm.seal import Sealed, seal
 
@@ -40,6 +40,14 @@ class Rendering:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakeLacking:
+    """The take of a shot is on disk, but not as it is asked for; `warning` says what is wrong and what is done."""
+
+    shot: str
+    warning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShotDone:
     """A shot is delivered; `again` when the take was there already."""
 
@@ -57,7 +65,7 @@ class ShotFailed:
     fault: FarmError
 
 
-Event = Probing | Rendering | ShotDone | ShotFailed
+Event = Probing | TakeLacking | Rendering | ShotDone | ShotFailed
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,6 +75,7 @@ class Outcome:
     plan: Plan
     done: list[ShotDone] = field(default_factory=list[ShotDone])
     faults: list[FarmError] = field(default_factory=list[FarmError])
+    warnings: list[str] = field(default_factory=list[str])
     returned: Path | None = None
 
     def as_json(self) -> dict[str, object]:
@@ -74,6 +83,7 @@ class Outcome:
         return {
             "plan": self.plan.as_json(),
             "faults": [fault.as_json() for fault in (*self.plan.faults, *self.faults)],
+            "warnings": self.warnings,
             "takes": [
                 {
                     "shot": shot.shot,
@@ -107,10 +117,11 @@ def run(plan: Plan, *, weights: Path, raw: bool) -> Generator[Event, None, Outco
     with _alone(work):
         shots = yield from seal(plan.shots, weights=weights, work=work)
         wishes = deliver.Wishes(raw=raw, movie=plan.manifest is None or plan.manifest.document.deliver.movie != "none")
-        pace = _Pace(shots, outcome, wishes)
-        if pace.left:
-            deliver.check_room(pace.left, folders=[work])
-        yield from _shots(shots, pace, weights, outcome, wishes)
+        there = yield from _there(shots, outcome, wishes)
+        left = [sealed for sealed in shots if sealed.shot.id not in there]
+        if left:
+            deliver.check_room(left, folders=[work])
+        yield from _shots(shots, there, _Pace(left), weights, outcome, wishes)
         if not outcome.faults:
             _sweep(work)
         try:
@@ -121,16 +132,39 @@ def run(plan: Plan, *, weights: Path, raw: bool) -> Generator[Event, None, Outco
     return outcome
 
 
+def _there(
+    shots: Sequence[Sealed], outcome: Outcome, wishes: deliver.Wishes
+) -> Generator[Event, None, dict[str, tuple[Take, deliver.Earlier]]]:
+    """The takes that need not be rendered, by shot; what is wrong with those on disk is told before anything is."""
+    there: dict[str, tuple[Take, deliver.Earlier]] = {}
+    for sealed in shots:
+        found = deliver.earlier(sealed, folder=outcome.plan.deliver_to, wishes=wishes)
+        if found is None:
+            continue
+        if found.words:
+            outcome.warnings.append(f"{sealed.shot.id}: {found.words}")
+            yield TakeLacking(shot=sealed.shot.id, warning=found.words)
+        if found.usable is not None:
+            there[sealed.shot.id] = found.usable, found
+    return there
+
+
 def _shots(
-    shots: Sequence[Sealed], pace: _Pace, weights: Path, outcome: Outcome, wishes: deliver.Wishes
+    shots: Sequence[Sealed],
+    there: Mapping[str, tuple[Take, deliver.Earlier]],
+    pace: _Pace,
+    weights: Path,
+    outcome: Outcome,
+    wishes: deliver.Wishes,
 ) -> Generator[Event, None, None]:
     loaded: engine.Engine | None = None
-    folder = outcome.plan.deliver_to
     for sealed in shots:
-        found = deliver.delivered(sealed, folder=folder, wishes=wishes)
-        again = found is not None
+        known = there.get(sealed.shot.id)
         try:
-            if found is None:
+            if known is not None:
+                take, earlier = known
+                found = deliver.refresh(sealed, take, earlier), earlier.folder
+            else:
                 reports: list[Report] = []
                 for segment in sealed.segments:
                     report = render.finished(segment)
@@ -142,7 +176,7 @@ def _shots(
                     reports.append(report)
                     pace.finish(sealed, segment.index)
                 yield Probing(what=f"delivering {sealed.shot.id}", done=0, of=1)
-                found = deliver.deliver(sealed, reports, folder=folder, wishes=wishes)
+                found = deliver.deliver(sealed, reports, folder=outcome.plan.deliver_to, wishes=wishes)
         except SetupError:
             raise
         except FarmError as fault:
@@ -150,7 +184,7 @@ def _shots(
             outcome.faults.append(fault)
             yield ShotFailed(shot=sealed.shot.id, fault=fault)
             continue
-        done = ShotDone(shot=sealed.shot.id, take=found[0], folder=found[1], again=again)
+        done = ShotDone(shot=sealed.shot.id, take=found[0], folder=found[1], again=known is not None)
         outcome.done.append(done)
         yield done
 
@@ -180,16 +214,14 @@ def _segment(sealed: Sealed, index: int, loaded: engine.Engine, pace: _Pace) -> 
 class _Pace:
     """The job's work in frames x steps, how much of it is done, and the time the rest will take at the pace so far."""
 
-    def __init__(self, shots: Sequence[Sealed], outcome: Outcome, wishes: deliver.Wishes):
-        folder = outcome.plan.deliver_to
-        self.left = [shot for shot in shots if deliver.delivered(shot, folder=folder, wishes=wishes) is None]
+    def __init__(self, shots: Sequence[Sealed]):
         self._todo: dict[str, float] = {}
-        for sealed in self.left:
+        for sealed in shots:
             for segment in sealed.segments:
                 pixels = segment.canvas.width * segment.canvas.height * segment.window.count
                 self._todo[segment.key] = float(pixels * (segment.sampler.steps + 4))
         self._total = sum(self._todo.values())
-        for sealed in self.left:
+        for sealed in shots:
             for segment in sealed.segments:
                 if render.finished(segment) is not None:
                     self._todo[segment.key] = 0.0
@@ -254,7 +286,7 @@ def _return_cut(plan: Plan, done: Sequence[ShotDone]) -> Path | None:
 def _alone(work: Path) -> Generator[None]:
     """Hold the work folder: two jobs never render into one delivery at the same time.
 
-    Raises SettingsInvalid when another process holds it, StorageError when it cannot be made.
+    Raises DeliveryBusy when another process holds it, StorageError when it cannot be made.
     """
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -265,12 +297,7 @@ def _alone(work: Path) -> Generator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SettingsInvalid(
-                "this cut is being rendered by another process",
-                why="two jobs in one delivery folder would write the same takes",
-                fix="wait for it to finish, or stop it",
-                where=Where(file=str(work)),
-            ) from None
+            raise DeliveryBusy("this cut is being rendered by another process", where=Where(file=str(work))) from None
         except OSError as error:  # some network file systems know no locks
             raise storage_error(error, work) from error
         yield

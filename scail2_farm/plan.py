@@ -109,7 +109,7 @@ def plan(
     library: Loaded[CharacterLibrary] | None = None
     if manifest is not None:
         yield Probing(what=manifest.name, done=0, of=1)
-        loaded, library = _documents(manifest.absolute(), faults)
+        loaded, library = _documents(manifest.absolute(), faults, named=manifest != submission)
     edit_path = _edit_path(submission, loaded)
     edit: Edit | None = None
     if edit_path is not None:
@@ -184,11 +184,14 @@ def _utf8(submission: Path) -> None:
 
 
 def _documents(
-    manifest: Path, faults: list[FarmError]
+    manifest: Path, faults: list[FarmError], *, named: bool
 ) -> tuple[Loaded[ShotManifest] | None, Loaded[CharacterLibrary] | None]:
-    """The manifest and the character library it names; faults of both go to `faults`."""
+    """The manifest and the character library it names; faults of both go to `faults`.
+
+    `named`: the manifest is not the submission itself; one that is not there was then named by a flag.
+    """
     loaded, found = load_document(manifest, ShotManifest)
-    faults += found
+    faults += [_manifest_missing(fault) for fault in found] if named and not manifest.exists() else found
     if loaded is None:
         return None, None
     written = loaded.document.characters
@@ -211,6 +214,10 @@ def _no_manifest(submission: Path) -> FarmError:
         fix=f"write {name} beside it, or name one with --manifest",
         where=Where(file=str(submission)),
     )
+
+
+def _manifest_missing(fault: FarmError) -> FarmError:
+    return type(fault)(fault.what, why=fault.why, fix="correct --manifest, or put the file there", where=fault.where)
 
 
 def _library_missing(loaded: Loaded[ShotManifest], written: str, fault: FarmError) -> FarmError:

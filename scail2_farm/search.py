@@ -55,6 +55,7 @@ class Index:
     _of_reel: dict[str, list[_Found]] = field(default_factory=dict[str, list[_Found]])
     _of_name: dict[str, list[_Found]] = field(default_factory=dict[str, list[_Found]])
     _there: dict[Source, bool] = field(default_factory=dict[Source, bool])
+    _walked: bool = False
     _probed: dict[tuple[Source, Fraction], PlateProbe | None] = field(
         default_factory=dict[tuple[Source, Fraction], "PlateProbe | None"]
     )
@@ -82,6 +83,7 @@ class Index:
                 continue
             self._found.append(_Found(source, name, reel))
             self._of_name.setdefault(name.casefold(), []).append(self._found[-1])
+        self._walked = True
 
     def wants(self, clip: Clip) -> bool:
         """Whether a clip's media is to be searched for: the edit names none, or none that is on this machine.
@@ -99,9 +101,27 @@ class Index:
         return not self._there[source]
 
     def relinked(self, clip: Clip) -> Clip:
-        """The clip as it is, or when it `wants` media, with that found. Raises PlateMissing when several files fit."""
-        found = self.find(clip) if self._found and self.wants(clip) else None
-        return clip if found is None else clip.with_media(found)
+        """The clip as it is, or when it `wants` media and the folders were walked, with that found.
+
+        Raises PlateMissing when several files fit, or none.
+        """
+        if not self._walked or not self.wants(clip):
+            return clip
+        found = self.find(clip)
+        if found is None:
+            raise self._in_vain(clip)
+        return clip.with_media(found)
+
+    def _in_vain(self, clip: Clip) -> PlateMissing:
+        """The fault of a clip whose media is not under the folders either."""
+        fault, media = clip.fault, clip.media
+        named = media.pattern or media.path if media is not None else None
+        what = fault.what if fault is not None else f"the media {named} is not there"
+        fix = fault.fix if fault is not None and "--search" not in fault.fix else _SEARCH_ELSEWHERE
+        under = ", ".join(map(str, self.folders))
+        return PlateMissing(
+            f"{what}; not found under {under}", why=fault.why if fault else None, fix=fix, where=clip.where
+        )
 
     def find(self, clip: Clip) -> Source | None:
         """The clip's media; None when there is nothing that could be it. Raises PlateMissing when several files fit."""
@@ -159,6 +179,9 @@ class Index:
                 self.notes.append(f"left out of the search: {fault.what}")
                 self._probed[source, rate] = None
         return self._probed[source, rate]
+
+
+_SEARCH_ELSEWHERE = "search the folder that holds it, or relink the clip and export the timeline again"
 
 
 def _has_start(clip: Clip, source: Source, probed: PlateProbe) -> bool:
@@ -239,7 +262,7 @@ def _walk(folders: Iterable[Path], notes: list[str]) -> Iterator[tuple[Path, lis
     seen: set[tuple[int, int]] = set()
     for top in folders:
         if not top.is_dir():
-            what = f"the folder {top} is not there"
+            what = f"{top} is a file, and folders are searched" if top.exists() else f"the folder {top} is not there"
             raise PlateMissing(what, fix="correct --search DIR", where=Where(file=str(top)))
         waiting = [top.absolute()]
         while waiting:

@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from scail2_farm.documents import (
+    PRESET_NUMBERS,
     Box,
     CanvasSize,
     CharacterLibrary,
@@ -40,6 +41,7 @@ from scail2_farm.documents import (
 from scail2_farm.editorial.cast import Casting, Member
 from scail2_farm.editorial.clips import Clip, Used
 from scail2_farm.editorial.paths import locate
+from scail2_farm.editorial.rates import frame_of
 from scail2_farm.editorial.timeline import slug
 from scail2_farm.errors import FarmError, MatteMismatch, PlateMissing, SubmissionInvalid, Where
 from scail2_farm.frames import FramePattern, FrameRange, frame_at, timecode
@@ -159,10 +161,14 @@ def sampler(settings: Settled) -> Sampler:
 
 
 def settled(settings: Settled, own: SegmentSettings | None) -> Settled:
-    """A shot's settings in a segment that an override, if any, is for; what the override says outranks."""
+    """A shot's settings in a segment that an override, if any, is for; what the override says outranks.
+
+    A preset of its own starts from its own numbers.
+    """
     if own is None:
         return settings
-    said = {key: value for key in Directed.model_fields if (value := getattr(own, key)) is not None}
+    said: dict[str, object] = {key: None for key in PRESET_NUMBERS if own.preset is not None}
+    said |= {key: value for key in Directed.model_fields if (value := getattr(own, key)) is not None}
     if own.prompt_append and settings.prompt_append:
         said["prompt_append"] = f"{settings.prompt_append}, {own.prompt_append}"
     return settings.model_copy(update=said)
@@ -287,7 +293,7 @@ class ShotPlanner:
                 strict=document.strict,
             )
             use = Use(casting=casting, frames=used.frames, used=used)
-            notes += [*clip.notes, *used.notes]
+            notes += [*clip.notes, *used.notes, *_disagreements(clip, used, probe)]
             asked, stand_in = clip.handles(document.handles), document.missing or clip.policy
         else:
             use = Use(casting=casting, frames=given or probe.frames, used=None)
@@ -530,8 +536,9 @@ class ShotPlanner:
             warnings=tuple(warnings),
         )
 
-    def _out_of_scale(self, performers: Sequence[Performer], plate: PlateSource, canvas: CanvasSize) -> Iterable[str]:
-        """A warning for every reference that would make its character too large or too small as it is."""
+    def _out_of_scale(self, performers: Sequence[Performer], plate: PlateSource, canvas: CanvasSize) -> list[str]:
+        """A warning of the references that would make their characters too large or too small as they are, if any."""
+        off: list[tuple[str, str]] = []
         size = canvas.width, canvas.height
         fitted = Canvas.around(plate.width, plate.height, pixel_aspect=plate.pixel_aspect, size=size)
         for performer in performers:
@@ -541,8 +548,13 @@ class ShotPlanner:
                 continue
             factor = scale_off(figure.size, figure.box, seen=_tuple(performer.seen), canvas=fitted)
             if not 1 / SCALE_TOLERANCE <= factor <= SCALE_TOLERANCE:
-                name = Path(reference.image).name
-                yield f"{name} as it is would make {performer.id} {factor:.2f}x the performer's size; it is reframed"
+                off.append((Path(reference.image).name, f"{performer.id} {factor:.2f}x"))
+        if not off:
+            return []
+        names, sizes = (" and ".join(words) for words in zip(*off, strict=True))
+        if len(off) == 1:
+            return [f"{names} as it is would make {sizes} the performer's size; it is reframed"]
+        return [f"{names} as they are would make {sizes} the performers' size; they are reframed"]
 
 
 # --------------------------------------------------------------------------- what drafts come to
@@ -622,6 +634,29 @@ def _counted_at(rate: Fraction, probe: plates.PlateProbe, said: Fraction | None)
         return frame_at(timecode(start, own, drop=probe.drop_frame), rate)
     except ValueError:
         return None
+
+
+def _disagreements(clip: Clip, used: Used, probe: plates.PlateProbe) -> Iterable[str]:
+    """What the edit and the file say differently of one plate: its rate, and the timecode of its first frame.
+
+    Timecodes are compared by their digits, at the rate each is counted at. A media start that counts frames is none.
+    """
+    media = clip.media
+    assert media is not None, "a clip without media has a fault"
+    if media.rate is not None and probe.rate is not None and round(media.rate) != round(probe.rate):
+        believed = "file" if probe.drop_frame else "cut"
+        says = f"the cut says that its media runs at {float(media.rate):.5g} frames a second, the file says"
+        yield f"{says} {float(probe.rate):.5g}; the {believed} is believed"
+    if probe.timecode_start is None or media.start is None or clip.media_timecode(probe.frames) is None:
+        return
+    origin = media.start.value if clip.relative else 0
+    first, counted = frame_of(origin + used.start.value) - (used.frames.first - probe.frames.first), media.start.exact
+    cut, own = timecode(first, counted), probe.rate or media.rate or clip.rate
+    file = timecode(probe.timecode_start, own, drop=probe.drop_frame)
+    dropped = probe.drop_frame and first == probe.timecode_start  # some editors write its digits, others its count
+    if cut != file.replace(";", ":") and not dropped:
+        what = f"the cut says that the first frame of its media is at {cut}, the file says {file}"
+        yield f"{what}; frames are counted as the cut says"
 
 
 def _matte_offset(pattern: FramePattern, probe: plates.PlateProbe) -> int:

@@ -28,6 +28,8 @@ TOKENS = 2300  # in a batch, about
 MATTE_WEIGHT = 3.0
 GUIDED, GUIDANCE = (2, 3, 4), 0.05  # blocks whose heads are shown where to look, and its weight in the loss
 HISTORY = 2  # latent frames a continued segment is given
+CONTINUED, WORN = 0.5, 0.15  # share of the longer samples that are continued, and the most noise on what they are given
+OWN = 0.7  # share of those that are given what the network itself made
 Batch = dict[str, Tensor]
 
 
@@ -100,10 +102,13 @@ def loss_of(model: DiT, batch: Batch, rng: np.random.Generator, *, sigma: float 
     latent = (1 - wide) * target + wide * noise
     given = torch.zeros(count, 1, frames, 1, 1)
     if frames > HISTORY and sigma is None:
-        chosen = torch.from_numpy(rng.random(count) < 0.3)
+        chosen = torch.from_numpy(rng.random(count) < CONTINUED)
         given[chosen, :, :HISTORY] = 1
-        blur = torch.from_numpy(rng.random(count, dtype=np.float32) * 0.15)[:, None, None, None, None]
+        blur = torch.from_numpy(rng.random(count, dtype=np.float32) * WORN)[:, None, None, None, None]
         clean = target + blur * torch.from_numpy(rng.standard_normal(target.shape, dtype=np.float32))
+        own = chosen & torch.from_numpy(rng.random(count) < OWN)
+        if own.any():
+            clean[own] = guessed(model, {name: value[own] for name, value in batch.items()}, rng)
         latent = torch.where(given > 0, clean, latent)
     history_mask = given.expand(count, 1, *target.shape[2:]).repeat(1, 4, 1, 1, 1)
     seen = {name: batch[name] for name in SEEN}
@@ -111,6 +116,21 @@ def loss_of(model: DiT, batch: Batch, rng: np.random.Generator, *, sigma: float 
     weight = (1 + (MATTE_WEIGHT - 1) * batch["matte"]) * (1 - given)
     loss = (weight * (velocity - (noise - target)) ** 2).sum() / (weight.sum() * target.shape[1])
     return loss + GUIDANCE * astray(model, batch) if sigma is None else loss
+
+
+@torch.no_grad()
+def guessed(model: DiT, batch: Batch, rng: np.random.Generator) -> Tensor:
+    """The clip as the network guesses it from noise in one step: what it is given of itself along a chain.
+
+    Given only clean history it trusts all of it, and seven segments lose what each of them loses.
+    """
+    target = batch["target"]
+    level = torch.from_numpy(rng.uniform(0.5, 1.0, len(target)).astype(np.float32))
+    wide = level[:, None, None, None, None]
+    latent = (1 - wide) * target + wide * torch.from_numpy(rng.standard_normal(target.shape, dtype=np.float32))
+    history_mask = torch.zeros(len(target), 4, *target.shape[2:])
+    seen = {name: batch[name] for name in SEEN}
+    return latent - wide * model(latent, 1000 * level, history_mask=history_mask, **seen)
 
 
 def astray(model: DiT, batch: Batch) -> Tensor:

@@ -16,9 +16,12 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Literal
 
 from scail2_farm.documents import (
+    PRESET_NUMBERS,
     SLOTS,
     CastRule,
     Character,
@@ -178,8 +181,15 @@ class _Caster:
             self.faults.append(SubmissionInvalid(what, fix=fix, where=self.manifest.where("cast")))
         matched = {index for draft in drafts for index in draft.matched}
         idle = [rule for rule in self.rules if rule.index not in matched and not rule.faults]
-        notes = tuple(f"the rule at {rule.where} matches no clip" for rule in idle)
+        notes = tuple(f"the rule at {rule.where} matches no clip{self._other_case(rule)}" for rule in idle)
         return Cast(castings=castings, notes=notes, faults=tuple(self.faults))
+
+    def _other_case(self, rule: Rule) -> str:
+        """What an idle rule's `clip` would match in any case, as the end of a sentence."""
+        glob = rule.entry.when.clip
+        names = (clip.name for clip in self._clips if glob is not None and not fnmatchcase(clip.name, glob))
+        alike = next((name for name in names if fnmatchcase(name.casefold(), str(glob).casefold())), None)
+        return "" if alike is None else f": '{glob}' differs from {alike} only in upper and lower case"
 
     @property
     def _clips(self) -> tuple[Clip, ...]:
@@ -403,11 +413,11 @@ class _Caster:
     def _skip(self, matched: Sequence[Rule], override: ShotOverride | None, entry: int | None) -> str | None:
         """Why a clip is skipped; a `shots` entry that says `skip` or names characters outranks a rule."""
         if override is not None and entry is not None and override.skip:
-            return f"skipped by {self.manifest.where('shots', entry)}"
+            return f"skipped by {_line(self.manifest.where('shots', entry))}"
         if override is not None and ("skip" in override.model_fields_set or override.characters is not None):
             return None
         by = next((rule for rule in matched if rule.entry.skip), None)
-        return None if by is None else f"skipped by {by.where}"
+        return None if by is None else f"skipped by {_line(by.where)}"
 
     def _explicit(self, index: int) -> _Draft:
         """A shot that is in no edit. Rules are about clips and do not reach it."""
@@ -423,7 +433,7 @@ class _Caster:
             rules=((where, f"shot {shot.id}"),),
             matched=(),
             notes=() if shot.skip else disputes,
-            skipped=f"skipped by {where}" if shot.skip else None,
+            skipped=f"skipped by {_line(where)}" if shot.skip else None,
             override=shot,
         )
 
@@ -588,6 +598,11 @@ def _company(rendered: Sequence[_Draft]) -> Mapping[str, set[str]]:
     return found
 
 
+def _line(where: Where) -> str:
+    """FILE:LINE, the file by its name alone."""
+    return replace(where, file=Path(where.file).name if where.file else None).line_of_file
+
+
 def _does(entry: CastRule, cast: Sequence[_Wanted]) -> str:
     """What a rule does to a clip, in words."""
     settings = [key for key in Settled.model_fields if getattr(entry, key) is not None]
@@ -602,20 +617,25 @@ def _settled(
     """Defaults < characters < rules < shot, and notes of what characters disagree about and nobody settles.
 
     Of several rules, and of several characters in the order they are cast, the first that sets a setting. What is
-    appended to prompts adds up.
+    appended to prompts adds up. A preset starts from its own numbers: those of levels it outranks are not heard.
     """
     said: dict[str, object] = {}
     notes: list[str] = []
     outranking = [*([override] if override is not None else []), *rules]
+    upto = next((n + 1 for n, level in enumerate(outranking) if level.preset is not None), None)
+    people = cast if upto is None else {}
+    base = defaults if upto is None and all(one.preset is None for one in cast.values()) else Settled()
     for key in Settled.model_fields:
-        value = next((value for level in outranking if (value := getattr(level, key)) is not None), None)
+        levels = (outranking[:upto], people, base) if key in PRESET_NUMBERS else (outranking, cast, defaults)
+        heard, asking, last = levels
+        value = next((value for level in heard if (value := getattr(level, key)) is not None), None)
         if value is None and key in Chosen.model_fields:
-            asked = {id: value for id, one in cast.items() if (value := getattr(one, key)) is not None}
+            asked = {id: value for id, one in asking.items() if (value := getattr(one, key)) is not None}
             value = next(iter(asked.values()), None)
             if any(other != value for other in asked.values()):
                 first = next(iter(asked))
                 notes.append(f"{', '.join(asked)} ask for different `{key}`: {first} is cast first, and is believed")
-        said[key] = value if value is not None else getattr(defaults, key)
+        said[key] = value if value is not None else getattr(last, key)
     appended = [level.prompt_append for level in (defaults, *rules, override) if level is not None]
     said["prompt_append"] = ", ".join(text for text in appended if text) or None
     return Settled.model_validate({key: value for key, value in said.items() if value is not None}), notes

@@ -163,9 +163,7 @@ class Clip:
             policy = missing or self.policy
             if policy == "error" or not limits.intersection(needed).count:
                 raise self._beyond(needed, limits)
-            notes.append(
-                f"of the frames the cut uses {_ends(needed, limits)} are not in the media: {_STAND_INS[policy]}"
-            )
+            notes.append(f"the cut uses {_past(needed, limits)}: {_STAND_INS[policy]}")
         frames = needed if limits is None else self._reached(needed, limits, step, strict, notes)
         if limits is None:
             frames = needed.grown(*self.sampling.reach(step)).grown(*self.sampling.spare(step))
@@ -280,11 +278,11 @@ class Clip:
         if wanted != needed:
             clamped = _within(wanted, limits, needed)
             if clamped != wanted:
-                what = f"of the frames its transitions reach {_ends(wanted, clamped)} are not in the media"
+                what = f"a transition reaches {_past(wanted, limits)}"
                 if strict:
                     fix = "shorten the transition, or relink the clip to longer media"
                     raise PlateMissing(f"{what} ({limits})", fix=fix, where=self.where)
-                notes.append(f"{what}; they are left out")
+                notes.append(f"{what}: it is cut short there")
             wanted = clamped
         return _within(wanted.grown(*self.sampling.spare(step)), limits, wanted)
 
@@ -311,6 +309,17 @@ def _within(wanted: FrameRange, limits: FrameRange, kept: FrameRange) -> FrameRa
 
 def _ends(wanted: FrameRange, limits: FrameRange) -> str:
     """How many frames of `wanted` lie before and after `limits`, in words."""
-    head = min(wanted.count, max(0, limits.first - wanted.first))
-    tail = min(wanted.count, max(0, wanted.last - limits.last))
-    return " and ".join(f"{count} at the {end}" for count, end in ((head, "head"), (tail, "tail")) if count)
+    sides = zip(_outside(wanted, limits), ("head", "tail"), strict=True)
+    return " and ".join(f"{count} at the {end}" for count, end in sides if count)
+
+
+def _past(wanted: FrameRange, limits: FrameRange) -> str:
+    """How far `wanted` goes beyond the media, in words."""
+    sides = zip(_outside(wanted, limits), ("before the media's first", "past the media's last"), strict=True)
+    return " and ".join(f"{count} frame{'s' if count > 1 else ''} {side}" for count, side in sides if count)
+
+
+def _outside(wanted: FrameRange, limits: FrameRange) -> tuple[int, int]:
+    """How many frames of `wanted` lie before and after `limits`."""
+    head, tail = limits.first - wanted.first, wanted.last - limits.last
+    return min(wanted.count, max(0, head)), min(wanted.count, max(0, tail))

@@ -41,6 +41,7 @@ _TO_NAME = re.compile(r"\*?\s*TO CLIP NAME:?\s*(.*)")
 _FROM_MEDIA = re.compile(r"\*?\s*FROM (?:CLIP|FILE)(?! NAME| IS ):?\s*(.*)")
 _TO_MEDIA = re.compile(r"\*?\s*TO (?:CLIP|FILE)(?! NAME| IS ):?\s*(.*)")
 _IS_CLIP = re.compile(r"\*?\s*REEL\s+\S+\s+IS CLIP\s+(.*)")
+_NUMBERS = re.compile(r"\.\[(\d+)-(\d+)\]\.\w+$")  # of a sequence, as the adapter finds them
 _LOCATOR = re.compile(r"\*?\s*LOC:?\s*\d{1,2}:\d\d:\d\d[:;.,]\d\d\s+\w*\s+(\S+)")
 _FREEZE = re.compile(r"\*?\s*\* FREEZE FRAME")
 _MARKER = re.compile(r"\|C:\S*\s*\|M:")  # Resolve exports its timeline markers as a list of events
@@ -486,6 +487,7 @@ def _mend_track(edl: _List, track: Node) -> None:
         if event is None:
             continue
         _mend_speed(edl, node, event)
+        _mend_range(node, event)
         if index and is_a(children[index - 1], "Transition"):
             _mend_media(node, event)
         said = node["metadata"].get("cmx_3600", {})
@@ -528,6 +530,17 @@ def _mend_speed(edl: _List, node: Node, event: _Event) -> None:
         edl.notes.append(f"line {event.form.line}: {words}: it is taken for a curve")
     elif abs(scalar - 1) > 0.0005:
         node["effects"].append(linear(scalar))
+
+
+def _mend_range(node: Node, event: _Event) -> None:
+    """The range of a sequence, which the adapter takes from the event and begins at the first number of the remark.
+
+    That is right of a remark as long as the event. One of the whole plate leaves the place to the plate's timecode.
+    """
+    media = node["media_references"]["DEFAULT_MEDIA"]
+    numbers = (match for said in event.comments if (match := _NUMBERS.search(said)))
+    if not any(int(match[2]) - int(match[1]) + 1 == event.source for match in numbers):
+        media["available_range"] = None
 
 
 def _mend_media(node: Node, event: _Event) -> None:

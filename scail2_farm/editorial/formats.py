@@ -15,7 +15,8 @@ from typing import Any
 from scail2_farm.editorial import bundles
 from scail2_farm.editorial.edl import read_edl
 from scail2_farm.editorial.nle import adapter, is_a, items, timelines, translated, unknown_curve
-from scail2_farm.editorial.otiojson import Node, parse, unreadable
+from scail2_farm.editorial.otiojson import Node, absent, parse, unreadable
+from scail2_farm.editorial.paths import exists
 from scail2_farm.editorial.xmlcuts import read_xml
 from scail2_farm.errors import storage_error
 
@@ -112,6 +113,8 @@ def _with_text(file: Path, path: Path, rate: Fraction | None) -> Opened:
 
 def _unknown(path: Path) -> Exception:
     what, fix = _REFUSED.get(path.suffix.lower(), ("", _SAVE_AS))
+    if not what and not exists(path):
+        return absent(path)
     if not what:
         read = ", ".join(SUFFIXES)
         kind = "a folder" if path.is_dir() else f"no kind of cut ({path.suffix or 'no suffix'}; read are {read})"
@@ -125,7 +128,7 @@ def _check_beginning(path: Path, suffix: str) -> None:
         with path.open("rb") as file:
             head = file.read(512)
     except FileNotFoundError:
-        raise unreadable(f"{path.name} is not there", path) from None
+        raise absent(path) from None
     except IsADirectoryError:
         raise unreadable(f"{path.name} is a folder, where {SUFFIXES[suffix]} is a file", path) from None
     except OSError as error:
@@ -150,16 +153,23 @@ def _check_beginning(path: Path, suffix: str) -> None:
 def _read_aaf(path: Path) -> Opened:
     aaf = adapter(*AAF, path)
     document = translated(path, lambda: aaf.read_from_file(str(path)))
-    notes: list[str] = []
+    notes = mark_curves(document)
+    return Opened(document=document, folder=path.absolute().parent, notes=notes, drop_frame=_aaf_drops(path, aaf))
+
+
+def mark_curves(document: Node) -> tuple[str, ...]:
+    """Make the motion effects that an AAF's adapter reads only in part unknown curves; notes tell each kind once."""
+    curves: dict[str, list[str]] = {}
     for timeline in timelines(document):
         for node in items(timeline["tracks"]):
             for index, effect in enumerate(node.get("effects") or []):
                 words = _unread_motion(node, effect)
                 if words:
                     node["effects"][index] = unknown_curve(words) | {"metadata": effect["metadata"]}
-                    notes.append(f"{node.get('name')}: {words}: it is taken for a curve")
-    return Opened(
-        document=document, folder=path.absolute().parent, notes=tuple(notes), drop_frame=_aaf_drops(path, aaf)
+                    curves.setdefault(words, []).append(str(node.get("name")))
+    return tuple(
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {words}: it is taken for a curve"
+        for words, names in curves.items()
     )
 
 

@@ -8,7 +8,9 @@ whether it can load a document, in a copy that spells newer markers and unknown 
 from __future__ import annotations
 
 import ctypes
+import difflib
 import json
+import os
 import re
 import sys
 from collections import Counter
@@ -19,6 +21,7 @@ from typing import Any
 
 import opentimelineio as otio
 
+from scail2_farm.editorial.paths import exists
 from scail2_farm.editorial.rates import Range, Time
 from scail2_farm.errors import TimelineUnreadable, Where, storage_error
 
@@ -46,7 +49,7 @@ def parse(path: Path) -> Node:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise TimelineUnreadable(f"{path.name} is not there", where=Where(file=str(path))) from None
+        raise absent(path) from None
     except OSError as error:
         raise storage_error(error, path) from error
     try:
@@ -105,6 +108,16 @@ def levels(document: object) -> int:
 def unreadable(what: str, path: Path, line: int | None = None, fix: str | None = None) -> TimelineUnreadable:
     """The fault of a file that cannot be read."""
     return TimelineUnreadable(what, fix=fix, where=Where(file=str(path), line=line))
+
+
+def absent(path: Path) -> TimelineUnreadable:
+    """The fault of a path that leads nowhere."""
+    if not (exists(path.parent) and path.parent.is_dir()):
+        return unreadable(f"{path.name} is not there", path, fix=f"correct the path: {path.parent} is no folder")
+    names = sorted(entry.name for entry in path.parent.iterdir()) if os.access(path.parent, os.R_OK) else []
+    near = difflib.get_close_matches(path.name, names, n=1)
+    named = f"; the nearest name in its folder is {near[0]}" if near else ""
+    return unreadable(f"{path.name} is not there", path, fix=f"correct the path{named}")
 
 
 def _too_deep(path: Path) -> TimelineUnreadable:

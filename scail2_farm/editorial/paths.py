@@ -56,7 +56,7 @@ class _Form:
 
 
 def local_path(url: str, *, folder: Path, path_map: Sequence[PathMapping] = ()) -> Path:
-    """The file or folder of a written address; a relative one is taken beside `folder`.
+    """The file or folder of a written address; a relative one is taken beside `folder`, and so is a relative `to`.
 
     Raises PlateMissing for an address that is not on a local disk, cannot be a path, or needs a `path_map` entry.
     """
@@ -71,10 +71,10 @@ def local_path(url: str, *, folder: Path, path_map: Sequence[PathMapping] = ()) 
     if url[:5].lower() == "file:":
         return _here(_file_url(_decoded(url[5:], url)), url, folder, path_map)
     written = _here(_bare(url), url, folder, path_map)
-    if "%" not in url or _exists(written):
+    if "%" not in url or exists(written):
         return written
     decoded = _here(_bare(_decoded(url, url)), url, folder, path_map)
-    if _exists(decoded) or (_exists(decoded.parent) and not _exists(written.parent)):
+    if exists(decoded) or (exists(decoded.parent) and not exists(written.parent)):
         return decoded
     return written
 
@@ -86,7 +86,7 @@ def locate(url: str, *, folder: Path, path_map: Sequence[PathMapping] = ()) -> L
     exactly that name exists or the suffix is a movie's. Raises PlateMissing as local_path does.
     """
     path = local_path(url, folder=folder, path_map=path_map)
-    if path.suffix.lower() in MOVIES or _exists(path):
+    if path.suffix.lower() in MOVIES or exists(path):
         return Located(path=path)
     for digits in _WIDE.finditer(path.name):
         if len(digits[3] or digits[4] or "") > MOST_DIGITS or len(digits[1] or digits[2] or "") > 2:
@@ -180,7 +180,9 @@ def _here(form: _Form, url: str, folder: Path, path_map: Sequence[PathMapping]) 
             continue
         if best is None or len(prefix) > best[0]:
             rest = form.text[len(there.text.rstrip("/")) :].lstrip("/")
-            best = len(prefix), Path(mapping.to) / rest
+            to = Path(mapping.to)
+            to = to if to.is_absolute() else Path(os.path.normpath(folder / to))
+            best = len(prefix), to / rest
     if best is not None:
         return best[1]
     if form.windows:
@@ -202,7 +204,8 @@ def _unmapped(form: _Form, url: str) -> PlateMissing:
     )
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Whether something is there; False for a path that cannot be one, or cannot be looked at."""
     try:
         path.stat()
     except OSError:

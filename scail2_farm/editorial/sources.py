@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -21,9 +22,9 @@ from scail2_farm.editorial.otiojson import (
     text_of,
     whole_of,
 )
-from scail2_farm.editorial.paths import MOST_DIGITS, MOVIES, Located, local_path, locate
+from scail2_farm.editorial.paths import MOST_DIGITS, MOVIES, Located, exists, local_path, locate
 from scail2_farm.editorial.rates import Time
-from scail2_farm.errors import FarmError, PlateMissing
+from scail2_farm.errors import ClipUnsupported, FarmError, PlateMissing
 from scail2_farm.frames import FramePattern, FrameRange
 
 KEY = "scail2_farm"  # our media reference, and our metadata on it
@@ -130,7 +131,7 @@ class Sources:
         schema = str(reference["OTIO_SCHEMA"]).partition(".")[0]
         try:
             if schema == "ExternalReference":
-                source.media = self._external(reference, spot, media, source)
+                source.media = self._external(reference, spot, media, source, node)
             elif schema == "ImageSequenceReference":
                 source.media = self._sequence(reference, spot, media, source)
             else:
@@ -164,7 +165,7 @@ class Sources:
             source.skipped = "a generator has no media to render from"
             return
         name = text_of(reference, "name", self.path, spot)
-        what = f"the media is offline ({schema}{f' {name!r}' if name else ''})"
+        what = f"the clip's media is offline{f' ({name})' if name else ''}"
         source.faults.append(PlateMissing(what, fix=_RELINK))
         source.offline = True
 
@@ -173,7 +174,9 @@ class Sources:
             reference, "target_url_base", self.path, place
         )
 
-    def _external(self, reference: Node, place: Place, media: MediaReference, source: Source) -> MediaReference:
+    def _external(
+        self, reference: Node, place: Place, media: MediaReference, source: Source, node: Node
+    ) -> MediaReference:
         url = text_of(reference, "target_url", self.path, place)
         if not url.strip():
             source.offline = True
@@ -182,11 +185,37 @@ class Sources:
         if suffix in SOUNDS:
             source.skipped = "its media is sound"
         if found.path is not None and suffix in STILLS - MOVIES:
-            source.constructs.append(f"one still picture ({found.path.name}) as its media")
+            found = self._of_still(found.path, media, source, node)
         frames = FrameRange(0, media.length) if media.length is not None and found.pattern is None else None
         if found.frames is not None:
             frames = found.frames if media.length is None else FrameRange(found.frames.first, media.length)
         return replace(media, url=url, path=found.path, pattern=found.pattern, frames=frames)
+
+    def _of_still(self, path: Path, media: MediaReference, source: Source, node: Node) -> Located:
+        """A picture, or the sequence that a link to its first file stands for when the files after it are there."""
+        numbered = _NUMBERED.fullmatch(path.name)
+        length = 1 if _holds_still(node) else media.length or self._length(node)
+        if length < 2 or numbered is None:
+            source.constructs.append(f"one still picture ({path.name}) as its media")
+            return Located(path=path)
+        first = int(numbered[2])
+        pattern = FramePattern(path.parent, numbered[1], len(numbered[2]), numbered[3])
+        further = first + (media.length or 2) - 1
+        if not exists(pattern.path(further)):
+            what = f"the clip has one still picture ({path.name}) for {length} frames, and no {pattern.name(further)}"
+            fix = f"link the sequence as {pattern.name_with_hashes}, or export it as a movie and link that"
+            source.faults.append(ClipUnsupported(what, fix=fix))
+            return Located(path=path)
+        source.notes.append(f"{path.name} is read as the sequence {pattern.name_with_hashes} from {first}")
+        return Located(pattern=pattern, frames=FrameRange(first, media.length) if media.length else None)
+
+    def _length(self, node: Node) -> int:
+        """The frames a clip uses; 1 when it does not say, or says what is told elsewhere to be no time."""
+        try:
+            trim = range_of(node, "source_range", self.path, ())
+        except ValueError:
+            return 1
+        return trim.frames if trim is not None else 1
 
     def _sequence(self, reference: Node, place: Place, media: MediaReference, source: Source) -> MediaReference:
         base = text_of(reference, "target_url_base", self.path, place)
@@ -254,6 +283,19 @@ def _own_rate(reference: Node) -> Any:
     except ValueError:
         return None
     return rate if rate is not None and rate > 1 else None
+
+
+_NUMBERED = re.compile(r"(.*?)(\d{1,20})(\.[^.]+)")
+
+
+def _holds_still(node: Node) -> bool:
+    """Whether a clip shows one picture for as long as it lasts: frozen, or a still as FCP 7 XML marks it."""
+    listed = node.get("effects")
+    effects = [effect for effect in listed if isinstance(effect, dict)] if isinstance(listed, list) else []
+    frozen = any(
+        str(one.get("OTIO_SCHEMA")).startswith("FreezeFrame.") or one.get("time_scalar") == 0 for one in effects
+    )
+    return frozen or str(_at(node.get("metadata"), ("fcp_xml", "stillframe"))).upper() == "TRUE"
 
 
 # --------------------------------------------------------------------------- the reel

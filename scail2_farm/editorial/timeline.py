@@ -89,10 +89,11 @@ def read_edit(
 ) -> Edit:
     """Read a cut; `timeline` chooses one by name when the file holds several, `rate` is that of an EDL.
 
-    Relative media is taken under `source_dir`, else beside the file; that of a bundle is where it was opened. `tracks`
-    chooses video tracks by name; a track without a name is called V1, V2 from the bottom. `prefer` are globs over the
-    keys of media references, the best first: such a reference is rendered from in place of the active one. Raises
-    TimelineUnreadable, StorageError, or SettingsInvalid when an adapter is not installed.
+    Relative media, and a relative `to` of `path_map`, is taken under `source_dir`, else beside the file; that of a
+    bundle is where it was opened. `tracks` chooses video tracks by name; a track without a name is called V1, V2 from
+    the bottom. `prefer` are globs over the keys of media references, the best first: such a reference is rendered from
+    in place of the active one. Raises TimelineUnreadable, StorageError, or SettingsInvalid when an adapter is not
+    installed.
     """
     opened = open_cut(path, rate=rate)
     place, node = choose_timeline(opened.document, timeline, path)
@@ -490,9 +491,8 @@ class _Reading:
         for fault in source.faults:
             if source.offline and shown.start is not None:
                 code = timecode(round(shown.start.value), shown.start.exact)
-                fault = type(fault)(
-                    f"{fault.what}; it shows {reel or 'media'} from {code}", why=fault.why, fix=fault.fix
-                )
+                known = f"reel {reel}, source timecode {code}" if reel else f"source timecode {code}"
+                fault = type(fault)(f"{fault.what}; {known}", why=fault.why, fix=fault.fix)
             fault.where = where
             yield fault
 

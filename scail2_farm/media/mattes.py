@@ -129,10 +129,13 @@ def check_matte(
     """Every fault of a matte sequence over `frames` (its own, counted from it): missing, damaged, or not of `size`.
 
     Frames in `missing` may be absent: the plate lacks them, and something stands in. One fault per kind with the
-    numbers it concerns.
+    numbers it concerns; a folder that cannot be listed is the only one.
     """
     where = Where(file=str(pattern))
-    known, lacking = set(pattern.on_disk()), frozenset(missing)
+    try:
+        known, lacking = set(pattern.on_disk()), frozenset(missing)
+    except FarmError as fault:
+        return [fault]
     wanted = [n for n in frames.numbers if n in known or n not in lacking]
     absent = [n for n in wanted if n not in known]
     damaged: dict[str, list[int]] = {}

@@ -31,6 +31,10 @@ class RasterUnreadable(Exception):
     """What is wrong with a raster file, in words that follow its name; the reader's caller says whose fault it is."""
 
 
+class RasterMissing(RasterUnreadable):
+    """There is no such file."""
+
+
 def read_still(path: Path) -> Still:
     """Read a reference image.
 
@@ -39,7 +43,7 @@ def read_still(path: Path) -> Still:
     try:
         pixels, names = read_raster(path)
     except RasterUnreadable as fault:
-        raise SubmissionInvalid(f"{path.name} {fault}", fix=FIX, where=Where(file=str(path))) from None
+        raise _unusable(path, fault, key="image") from None
     alpha = pixels[..., names.index("A")] if "A" in names else None
     color = [index for index, name in enumerate(names) if name != "A"]
     rgb = pixels[..., color[:3]] if len(color) >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
@@ -54,8 +58,14 @@ def read_mask(path: Path) -> np.ndarray:
     try:
         pixels, names = read_raster(path)
     except RasterUnreadable as fault:
-        raise SubmissionInvalid(f"{path.name} {fault}", fix=FIX, where=Where(file=str(path))) from None
+        raise _unusable(path, fault, key="mask") from None
     return whiteness(pixels, names)
+
+
+def _unusable(path: Path, fault: RasterUnreadable, *, key: str) -> SubmissionInvalid:
+    """The fault of a still or mask that the library names with `key`."""
+    fix = f"put {path} there, or correct `{key}:`" if isinstance(fault, RasterMissing) else FIX
+    return SubmissionInvalid(f"{path.name} {fault}", fix=fix, where=Where(file=str(path)))
 
 
 def read_raster(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -95,7 +105,7 @@ def _open(path: Path) -> oiio.ImageInput:
     try:
         path.open("rb").close()
     except (FileNotFoundError, NotADirectoryError):
-        raise RasterUnreadable("is not there") from None
+        raise RasterMissing("is not there") from None
     except IsADirectoryError:
         raise RasterUnreadable("is a folder") from None
     except OSError as error:

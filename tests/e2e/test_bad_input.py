@@ -277,6 +277,30 @@ def test_a_plate_without_a_rate_is_a_fault_among_others(one_shot: Cut, farm):
     assert "ada.png is not there (so in 1 more shot)" in said.err
 
 
+@pytest.mark.parametrize(("picture", "key"), [("ada.png", "image"), ("ada_mask.png", "mask")])
+def test_a_still_that_is_not_there_is_named_with_its_path(picture, key, one_shot: Cut, farm):
+    edit = one_shot.write()
+    (one_shot.folder / "refs" / picture).unlink()
+    (fault,) = farm("check", edit, "--json").document["faults"]
+    assert fault["fix"] == f"put {one_shot.folder / 'refs' / picture} there, or correct `{key}:`"
+
+
+def test_a_manifest_that_is_not_there(one_shot: Cut, farm):
+    said = farm("check", one_shot.write(), "--manifest", one_shot.folder / "nope.yaml", "--json")
+    assert said.code == 3
+    assert [fault["fix"] for fault in said.document["faults"]] == ["correct --manifest, or put the file there"]
+
+
+def test_a_matte_folder_that_cannot_be_read_is_a_fault_among_others(one_shot: Cut, farm):
+    """A name no file system can hold stands for a folder without permissions, which root may read."""
+    one_shot.clip("SH020", first=3, count=10, available=16)
+    one_shot.library["characters"]["ada"]["matte"] = {"sequence": f"mattes/{'x' * 300}/ada.####.png"}
+    said = farm("check", one_shot.write(), "--json")
+    assert sorted(said.codes) == ["SF-PLATE-MISSING", "SF-SHARE-UNAVAILABLE"]
+    (fault,) = [fault for fault in said.document["faults"] if fault["code"] == "SF-SHARE-UNAVAILABLE"]
+    assert (fault["where"]["shot"], fault["where"]["character"]) == ("SH010", "ada")
+
+
 def test_two_manifests(one_shot: Cut, farm):
     manifest = explicit(one_shot)
     said = farm("check", manifest, "--manifest", manifest)

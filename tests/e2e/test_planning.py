@@ -108,6 +108,53 @@ def test_a_timecode_keeps_its_digits_at_another_rate(one_shot: Cut):
     rows: Any = faultless(one_shot).as_json()["shots"]
     (row,) = rows
     assert (row["rate"], row["timecode"]) == ("25", "01:00:00:01"), "the file says 24, and 01:00:00:00"
+    assert disagreements(row["warnings"]) == [
+        "the cut says that its media runs at 25 frames a second, the file says 24; the cut is believed"
+    ]
+
+
+def disagreements(warnings: Any) -> list[str]:
+    return [warning for warning in warnings if "the file says" in warning]
+
+
+def test_a_timecode_that_the_file_has_otherwise_is_told(one_shot: Cut):
+    clip = one_shot.clips[0]
+    (shot,) = faultless(one_shot).shots
+    assert disagreements(shot.warnings) == []
+    for written in (clip["source_range"], media_of(clip)["available_range"]):
+        written["start_time"]["value"] += 10
+    (shot,) = faultless(one_shot).shots
+    (told,) = disagreements(shot.warnings)
+    assert "first frame of its media is at 01:00:00:10, the file says 01:00:00:00" in told
+    assert str(shot.uses[0].frames) == "1004-1013"
+
+
+@pytest.mark.parametrize("start", [0, FIRST_FILE])
+def test_a_media_start_that_counts_frames_is_no_timecode(one_shot: Cut, start: int):
+    clip = one_shot.clips[0]
+    media_of(clip)["available_range"]["start_time"]["value"] = start
+    clip["source_range"]["start_time"]["value"] = start + 3
+    (shot,) = faultless(one_shot).shots
+    assert disagreements(shot.warnings) == []
+
+
+@pytest.mark.parametrize("shift", [0, 7])
+def test_the_timecode_of_a_movie_the_cut_knows_a_part_of(cut: Cut, shift: int):
+    cut.character("ada", "blue", (220, 30, 30))
+    picture = np.full((HEIGHT, WIDTH, 3), 0.5)
+    write_movie(cut.folder / "a.mov", [picture] * 24, rate=Fraction(24), timecode="01:00:00:00")
+    cut.matte("SH010", "ada", 24, (20, 10, 20, 30))
+    clip = cut.clip("SH010", first=shift, count=4, available=10)
+    clip["media_references"]["DEFAULT_MEDIA"] = {
+        "OTIO_SCHEMA": "ExternalReference.1",
+        "target_url": "a.mov",
+        "available_range": span(FIRST_TC + shift, 12),
+        "metadata": {},
+    }
+    cut.manifest["cast"] = [{"when": {"clip": "SH*"}, "characters": [{"id": "ada"}]}]
+    (shot,) = faultless(cut).shots
+    assert shot.uses[0].frames.first == shift
+    assert disagreements(shot.warnings) == []
 
 
 def test_handles_of_a_fast_clip_are_bounded(one_shot: Cut):
@@ -168,6 +215,47 @@ def test_segments_are_named_by_the_numbers_of_the_files(one_shot: Cut):
     assert [warning for warning in shot.warnings if "decides no segment" in warning] == [
         "`segments` [2001, 2009] decides no segment of the shot"
     ]
+
+
+QUALITY = ("quality", "unipc", 40, 3.0)
+
+
+@pytest.mark.parametrize("level", ["character", "rule", "shot", "segment"])
+def test_a_preset_starts_from_its_own_numbers_again(one_shot: Cut, level: str):
+    """What the defaults say of steps and shift was said of their preset."""
+    one_shot.manifest["defaults"] |= {"steps": 2, "shift": 7.0, "solver": "euler"}
+    said = {"preset": "quality", "guidance": 2.0}
+    if level == "character":
+        one_shot.library["characters"]["ada"] |= said
+    elif level == "rule":
+        one_shot.manifest["cast"][0] |= said
+    elif level == "shot":
+        one_shot.manifest["shots"] = [{"id": "SH010", **said}]
+    else:
+        one_shot.manifest["shots"] = [{"id": "SH010", "segments": [{"frames": [1001, 1016], **said}]}]
+    (shot,) = faultless(one_shot).shots
+    sampler = shot.scenes[0].sampler
+    assert (sampler.preset, sampler.solver, sampler.steps, sampler.shift) == QUALITY
+    assert sampler.guidance == 2.0, "said with the preset"
+
+
+def test_numbers_said_nearer_than_the_preset_stay(one_shot: Cut):
+    one_shot.library["characters"]["ada"]["shift"] = 9.0
+    one_shot.manifest["cast"][0]["preset"] = "quality"
+    one_shot.manifest["shots"] = [{"id": "SH010", "steps": 12, "segments": [{"frames": [1001, 1004], "shift": 1.5}]}]
+    (shot,) = faultless(one_shot).shots
+    first, last = shot.scenes[0].sampler, shot.scenes[-1].sampler
+    assert (first.preset, first.steps, first.shift) == ("quality", 12, 1.5)
+    assert (last.preset, last.steps, last.shift) == ("quality", 12, 3.0)
+
+
+def test_stills_out_of_scale_share_a_line(one_shot: Cut):
+    one_shot.character("bo", "red", (1, 2, 3))
+    one_shot.matte("SH010", "bo", 16, (40, 10, 8, 12))
+    one_shot.manifest["cast"][0]["characters"].append({"id": "bo"})
+    (shot,) = faultless(one_shot).shots
+    (told,) = [warning for warning in shot.warnings if "reframed" in warning]
+    assert told.startswith("ada.png and bo.png as they are would make ada 1.30x and bo ")
 
 
 # --------------------------------------------------------------------------- every fault once

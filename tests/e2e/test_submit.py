@@ -383,8 +383,8 @@ def test_two_jobs_on_one_cut(one_shot: Cut):
     with (work / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = one_shot.run("submit", "edit.otio", "--weights", str(one_shot.weights))
-    assert done.returncode == 4
-    assert "another process" in done.stderr
+    assert done.returncode == 5
+    assert "SF-DELIVERY-BUSY" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -151,7 +151,15 @@ def test_a_reel_that_does_not_cover_the_clip_is_not_it(lists: Path, tmp_path: Pa
     clip = offline(lists, "A001C002", start, count)
     index = scanned(tmp_path / "media")
     assert index.find(clip) is None
-    assert index.relinked(clip) is clip
+    with pytest.raises(PlateMissing) as fault:
+        index.relinked(clip)
+    assert fault.value.what == (
+        f"the clip's media is offline; reel A001C002, source timecode {timecode(start, RATE)}; "
+        f"not found under {tmp_path / 'media'}"
+    )
+    assert fault.value.where == clip.where
+    assert "--search" not in fault.value.fix
+    assert Index([tmp_path / "media"]).relinked(clip) is clip, "folders that were not walked say nothing"
 
 
 def test_a_reel_in_the_metadata_of_a_movie(lists: Path, tmp_path: Path):
@@ -243,6 +251,33 @@ def test_broken_media_is_told_and_left_out(lists: Path, tmp_path: Path):
     index = scanned(tmp_path / "media")
     assert index.find(offline(lists, "A001C002")) == wanted
     assert len(index.notes) == 2
+
+
+def test_a_search_in_vain_names_the_folders_and_keeps_a_better_fix(tmp_path: Path):
+    (tmp_path / "media").mkdir()
+    index = Index([tmp_path / "media"])
+    list(index.scan())
+    path = tmp_path / "cut.otio"
+    text = json.dumps(OFFLINE_SEQUENCE)
+    faults: list[PlateMissing] = []
+    for folder in ("/gone", "P:/gone"):
+        path.write_text(text.replace("/gone", folder))
+        (clip,) = read_edit(path).clips
+        with pytest.raises(PlateMissing) as fault:
+            index.relinked(clip)
+        faults.append(fault.value)
+    assert [fault.what for fault in faults] == [
+        f"the media /gone/PL01.####.exr is not there; not found under {tmp_path / 'media'}",
+        f"P:/gone is a path of another machine; not found under {tmp_path / 'media'}",
+    ]
+    assert faults[0].fix == "search the folder that holds it, or relink the clip and export the timeline again"
+    assert "path_map" in faults[1].fix
+
+
+def test_a_file_is_no_folder_to_search(tmp_path: Path):
+    (tmp_path / "a.mov").touch()
+    with pytest.raises(PlateMissing, match=r"a\.mov is a file, and folders are searched"):
+        list(Index([tmp_path / "a.mov"]).scan())
 
 
 def test_what_cannot_be_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -171,7 +171,10 @@ def test_rules_that_match_no_clip_are_told(tmp_path: Path):
     assert found.faults == ()
     assert [[where.line for where, _ in casting.rules] for casting in found.castings] == [[4], [4], [4], [6]]
     path = tmp_path / "cut.shots.yaml"
-    assert found.notes == tuple(f"the rule at {path}:{line} matches no clip" for line in (5, 7))
+    assert found.notes == (
+        f"the rule at {path}:5 matches no clip",
+        f"the rule at {path}:7 matches no clip: 'bty*' differs from BTY_010 only in upper and lower case",
+    )
 
 
 # ----------------------------------------------------------------------- shots entries

@@ -83,7 +83,7 @@ EXPECTED: dict[str, dict[str, FrameRange | str]] = {
     "disabled_track": {"A": span(1011, 1020), "B": "V2 is disabled"},
     "sound_only": {"A": "its media is sound", "B": span(1021, 1030)},
     "missing_media": {
-        "A": "the media is offline (MissingReference 'A001C002.mov'); it shows A001 from 01:00:00:10",
+        "A": "the clip's media is offline (A001C002.mov); reel A001, source timecode 01:00:00:10",
         "B": span(1021, 1030),
     },
     # rates
@@ -147,11 +147,9 @@ def test_speeds_and_the_handles_they_need(name: str, clip: str, speed: float | N
 
 def test_a_transition_beyond_the_media_is_told_and_with_strict_a_fault():
     found = clips("dissolve_beyond_media")["A"]
-    assert found.used().notes == (
-        "of the frames its transitions reach 2 at the tail are not in the media; they are left out",
-    )
+    assert found.used().notes == ("a transition reaches 2 frames past the media's last: it is cut short there",)
     assert found.used(FrameRange(1001, 60)).notes == ()
-    with pytest.raises(PlateMissing, match="2 at the tail"):
+    with pytest.raises(PlateMissing, match="2 frames past the media's last"):
         found.used(strict=True)
     assert found.used(FrameRange(1001, 60), strict=True).frames == span(1039, 1050)
 
@@ -161,7 +159,7 @@ def test_frames_beyond_the_media_are_stood_in_for_when_asked(missing: Missing):
     used = clips("beyond_media")["A"].used(missing=missing)
     assert used.frames == span(1041, 1052)
     words = {"hold": "the nearest frame is held", "black": "they are black"}
-    assert used.notes == (f"of the frames the cut uses 4 at the tail are not in the media: {words[missing]}",)
+    assert used.notes == (f"the cut uses 4 frames past the media's last: {words[missing]}",)
 
 
 def test_the_policy_of_a_sequence_holds_until_the_submission_has_its_own():

@@ -14,9 +14,11 @@ import cuts
 import opentimelineio as otio
 import pytest
 
-from scail2_farm.editorial.formats import SUFFIXES, Opened, open_cut
+from scail2_farm.editorial.formats import SUFFIXES, Opened, mark_curves, open_cut
 from scail2_farm.editorial.paths import local_path
-from scail2_farm.errors import DiskFull, SettingsInvalid, TimelineUnreadable
+from scail2_farm.editorial.timeline import read_edit
+from scail2_farm.errors import DiskFull, PlateMissing, SettingsInvalid, TimelineUnreadable
+from scail2_farm.frames import FrameRange
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "formats"
 NTSC = Fraction(30000, 1001)
@@ -172,6 +174,32 @@ def test_speed_lines_count_in_the_nominal_rate_and_may_be_drop_frame(tmp_path: P
     assert retimes(nodes(pulled.document)[1]) == [("LinearTimeWarp.1", 2.0)]
     text = "001 A V C 10:00:00;00 10:00:04;00 01:00:00;00 01:00:02;00\nM2 A 060.0 10:00:00;00\n"
     assert retimes(nodes(opened(tmp_path, text, NTSC).document)[0]) == [("LinearTimeWarp.1", 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("remark", "available"),
+    [
+        ("/p/SH010.[1001-1012].exr", None),  # all of the plate: the event is somewhere in it
+        ("/p/SH010.[1005-1010].exr", (86404, 6)),  # what the event shows
+        ("/p/SH010.####.exr", None),
+        ("/p/SH010.mov", None),
+    ],
+)
+def test_media_is_never_taken_to_begin_where_an_event_begins(
+    tmp_path: Path, remark: str, available: tuple[float, float] | None
+):
+    text = f"001 A V C 01:00:00:04 01:00:00:10 01:00:00:00 01:00:00:06\n* FROM CLIP: {remark}\n"
+    (clip,) = nodes(opened(tmp_path, text).document)
+    known = media(clip)["available_range"]
+    assert (known and (known["start_time"]["value"], known["duration"]["value"])) == available
+
+
+def test_an_event_inside_a_sequence_is_placed_by_the_timecode_of_the_plate(tmp_path: Path):
+    text = "001 A V C 01:00:00:04 01:00:00:10 01:00:00:00 01:00:00:06\n* FROM CLIP: /p/SH010.[1001-1012].exr\n"
+    (clip,) = read_edit(edl(tmp_path, text), rate=Fraction(24)).clips
+    assert clip.used(FrameRange(1001, 12), 86400).frames == FrameRange(1005, 6)
+    with pytest.raises(PlateMissing):  # a plate without timecode cannot say where
+        clip.used(FrameRange(1001, 12))
 
 
 DISSOLVE = """TITLE: dissolve
@@ -572,8 +600,7 @@ def test_other_files_are_refused_in_words(tmp_path: Path, name: str, content: by
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_file_that_is_not_there_and_a_folder_in_its_place(tmp_path: Path, suffix: str):
     path = tmp_path / f"cut{suffix}"
-    with pytest.raises(TimelineUnreadable, match="is not there"):
-        open_cut(path)
+    assert refused(path, "is not there").fix == "correct the path"
     path.mkdir()
     with pytest.raises(TimelineUnreadable):
         open_cut(path)
@@ -593,3 +620,23 @@ def test_without_the_adapter_the_operator_is_told(tmp_path: Path, monkeypatch: p
     with pytest.raises(SettingsInvalid, match="otio-cmx3600-adapter") as fault:
         open_cut(edl(tmp_path, PLAIN))
     assert "scail2-farm[nle]" in fault.value.fix
+
+
+def test_a_mistyped_path_is_corrected_and_not_exported_again(tmp_path: Path):
+    edl(tmp_path, PLAIN, "reel_3.edl")
+    for name in ("reel3.edl", "reel_3.edll", "reel_3.otio"):
+        near = "correct the path; the nearest name in its folder is reel_3.edl"
+        assert refused(tmp_path / name, f"{name} is not there").fix == near
+    assert refused(tmp_path / f"{'x' * 300}.edll", "is not there").fix == "correct the path"
+    assert "is no folder" in refused(tmp_path / "reel_3.edl" / "a.edll", "is not there").fix
+    missing = tmp_path / "cuts" / "reel_3.edl"
+    assert refused(missing, "is not there").fix == f"correct the path: {missing.parent} is no folder"
+
+
+def test_a_motion_effect_of_many_clips_is_told_once():
+    graph = {"AAF": {"Parameters": {"PARAM_OFFSET_MAP_U": {"keyframe_values": [[0, 0], [10, 20]]}}}}
+    clips = [cuts.clip(name, effects=[cuts.speed(2) | {"metadata": graph}]) for name in ("A", "B", "C")]
+    document = cuts.cut(cuts.track(*clips, cuts.clip("D", effects=[cuts.speed(2)])))
+    assert mark_curves(document) == ("A and 2 more: a motion effect with a graph of position: it is taken for a curve",)
+    effects = [clip["effects"][0]["OTIO_SCHEMA"] for clip in nodes(document)]
+    assert effects == ["TimeEffect.1"] * 3 + ["LinearTimeWarp.1"]

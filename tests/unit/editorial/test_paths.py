@@ -154,3 +154,12 @@ def test_a_folder_elsewhere_is_addressed_absolutely_and_read_back(tmp_path: Path
     assert url.startswith("file:///")
     assert url.endswith("/a%20b/")
     assert local_path(url, folder=EDIT) == tmp_path / "a b"
+
+
+@pytest.mark.parametrize(("to", "path"), [(".", "/show/edit/a.mov"), ("../plates", "/show/plates/a.mov")])
+def test_a_relative_to_is_taken_under_the_folder_of_relative_media(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str, path: str
+):
+    monkeypatch.chdir(tmp_path)
+    mapping = PathMapping.model_validate({"from": "X:/media", "to": to})
+    assert local_path("X:\\media\\a.mov", folder=EDIT, path_map=[mapping]) == Path(path)

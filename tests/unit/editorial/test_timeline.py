@@ -275,6 +275,48 @@ def test_a_still_is_not_a_plate(tmp_path: Path):
     assert "one still picture (title.png)" in found.fault.what
 
 
+def linked_to_first(tmp_path: Path, *, available: Node | None, count: int = 6, **more: Any) -> Clip:
+    media = movie("SH010.1001.exr", available=available)
+    return only(tmp_path, clip(source=span(86404, count), media=media, **more))
+
+
+@pytest.mark.parametrize("available", [span(86400, 12), None])
+def test_a_link_to_the_first_file_is_the_sequence(tmp_path: Path, available: Node | None):
+    for number in range(1001, 1013):
+        (tmp_path / f"SH010.{number}.exr").touch()
+    found = linked_to_first(tmp_path, available=available)
+    assert found.used(FrameRange(1001, 12), 86400).frames == FrameRange(1005, 6)
+    assert found.notes == ("SH010.1001.exr is read as the sequence SH010.####.exr from 1001",)
+
+
+@pytest.mark.parametrize(
+    ("available", "count", "more"),
+    [
+        (span(86400, 1), 6, {}),
+        (None, 1, {}),
+        (span(86400, 12), 6, {"effects": [effect("FreezeFrame.1", time_scalar=0)]}),
+        (span(86400, 12), 6, {"metadata": {"fcp_xml": {"stillframe": "TRUE"}}}),
+    ],
+)
+def test_a_numbered_still_among_others_stays_a_still(
+    tmp_path: Path, available: Node | None, count: int, more: dict[str, Any]
+):
+    for number in range(1001, 1013):
+        (tmp_path / f"SH010.{number}.exr").touch()
+    found = linked_to_first(tmp_path, available=available, count=count, **more)
+    assert found.fault is not None
+    assert found.fault.what == "the clip has one still picture (SH010.1001.exr) as its media"
+
+
+def test_a_link_to_a_first_file_without_the_others_says_how_to_link(tmp_path: Path):
+    for number in range(1001, 1012):
+        (tmp_path / f"SH010.{number}.exr").touch()
+    found = linked_to_first(tmp_path, available=span(86400, 12))
+    assert found.fault is not None
+    assert found.fault.what == "the clip has one still picture (SH010.1001.exr) for 12 frames, and no SH010.1012.exr"
+    assert found.fault.fix == "link the sequence as SH010.####.exr, or export it as a movie and link that"
+
+
 def test_times_that_are_none_are_faults_of_their_clip(tmp_path: Path):
     edit = read(tmp_path, clip("A", source=span(float("nan"), 10)), clip("B", source=span(86400, 10)))
     assert edit.clips[0].fault is not None
@@ -343,7 +385,7 @@ def test_media_without_an_address_is_offline(tmp_path: Path, url: str):
     found = only(tmp_path, clip(source=span(86410, 10), media=movie(url)))
     assert found.offline
     assert isinstance(found.fault, PlateMissing)
-    assert found.fault.what == "the media reference has no address; it shows media from 01:00:00:10"
+    assert found.fault.what == "the media reference has no address; source timecode 01:00:00:10"
     assert found.with_media(Path("/m/a.mov")).used(FrameRange(0, 20), 86400).frames == FrameRange(10, 10)
     known = only(tmp_path, clip(source=span(86410, 10), media=movie("s3://b/k.mov")))
     assert not known.offline
