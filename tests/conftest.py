@@ -23,6 +23,12 @@ def shared_folder(name: str) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def editorial() -> Path:
+    """The folder of real timelines."""
+    return shared_folder("editorial")
+
+
 @dataclass
 class Said:
     """What a command printed and its exit code."""
