@@ -68,7 +68,6 @@ def test_what_is_no_reference_is_told(tmp_path, media, capfd):
         tmp_path / "cut.png",
         tmp_path / "cut.jpg",
         tmp_path / "text.png",
-        tmp_path / "none.png",
         tmp_path,
         media / "exr/t05.exr",
     ):
@@ -76,7 +75,9 @@ def test_what_is_no_reference_is_told(tmp_path, media, capfd):
             stills.read_still(path)
         assert caught.value.what.startswith(path.name)
         assert "PNG, JPEG or TIFF" in caught.value.fix
-    with pytest.raises(SubmissionInvalid):
+    with pytest.raises(SubmissionInvalid) as caught:
         stills.read_still(tmp_path / "none.png")
+    assert caught.value.what == "none.png is not there"
+    assert f"put {tmp_path / 'none.png'} there" in caught.value.fix
     with pytest.raises(SubmissionInvalid):
         stills.read_mask(tmp_path / "cut.png")
