@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Generator, Iterable
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -264,7 +264,10 @@ def weights_tiny(
 
 
 def _print_json(document: object) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    pieces = json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(document)
+    while some := "".join(islice(pieces, 10_000)):  # a long cut is a million pieces, which `dumps` holds at once
+        print(some, end="")
+    print()
 
 
 def _print_plan(plan: Plan | None, faults: Iterable[FarmError]) -> None:
