@@ -32,7 +32,7 @@ from scail2_farm.documents import (
     write_text,
 )
 from scail2_farm.errors import DiskFull, FrameTruncated, SubmissionInvalid, Where, storage_error
-from scail2_farm.frames import FramePattern, FrameRange, timecode
+from scail2_farm.frames import FramePattern, timecode
 from scail2_farm.media import exr, mattes, movies, plates
 from scail2_farm.render import KINDS, color_of, forget, matte_reader, open_plate, versions
 from scail2_farm.review.sheets import SheetRow, write_sheet
@@ -280,11 +280,16 @@ def _file(folder: Path, path: str) -> TakeFile:
 
 
 def _movie_name(take: Take) -> str:
-    return f"{take.pattern.removesuffix('.####.exr')}.mov"
+    return f"{_name(take)}.mov"
+
+
+def _name(take: Take) -> str:
+    """What the files of a take begin with."""
+    return take.pattern.removesuffix(".####.exr")
 
 
 def _uses(shot: Shot) -> tuple[Use, ...]:
-    return tuple(Use(clip=use.clip.name if use.clip else None, cut=_span(use.frames)) for use in shot.uses)
+    return tuple(Use(clip=use.clip.name if use.clip else None, cut=Span.of(use.frames)) for use in shot.uses)
 
 
 def _take(
@@ -302,7 +307,7 @@ def _take(
         shot=shot.id,
         version=version,
         uses=_uses(shot),
-        frames=_span(shot.frames),
+        frames=Span.of(shot.frames),
         stood_in=tuple(frame for frame in shot.plate.missing if frame in shot.frames),
         handles_asked=shot.handles_asked,
         handles_given=shot.handles_given,
@@ -317,16 +322,8 @@ def _take(
         performers=shot.performers,
         weights=sealed.segments[0].weights,
         segments=tuple(
-            TakeSegment(
-                frames=segment.keep,
-                mode=segment.mode,
-                prompt=segment.prompt,
-                negative_prompt=segment.negative_prompt,
-                seed=segment.seed,
-                sampler=segment.sampler,
-                canvas=segment.canvas,
-            )
-            for segment in sealed.segments
+            TakeSegment(frames=segment.keep, **dict(scene))
+            for segment, scene in zip(sealed.segments, shot.scenes, strict=True)
         ),
         inputs=sealed.inputs,
         files=tuple(files),
@@ -343,10 +340,6 @@ def _take(
 def _frame_path(folder: Path, shot: Shot, name: str, frame: int) -> Path:
     """The delivered file of one plate frame of a shot."""
     return folder / _inner_name(name, _file_number(shot, frame), "frames")
-
-
-def _span(frames: FrameRange) -> Span:
-    return Span(first=frames.first, count=frames.count)
 
 
 def _write_movie(sealed: Sealed, folder: Path, movie: str) -> None:
@@ -375,7 +368,7 @@ def _write_shot_sheet(sealed: Sealed, version: Path, take: Take, path: Path) -> 
     color = color_of(segment)
     used = sorted({frame for use in shot.uses for frame in use.frames.numbers})
     picks = sorted({used[round(step * (len(used) - 1) / (SHEET_ROWS - 1))] for step in range(SHEET_ROWS)})
-    name = take.pattern.removesuffix(".####.exr")
+    name = _name(take)
     slots = [mattes.SLOT_NUMBERS[performer.slot] for performer in take.performers]
     read_mattes = matte_reader(segment)
     rows: list[SheetRow] = []

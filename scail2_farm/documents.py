@@ -34,7 +34,7 @@ from pydantic import (
 )
 
 from scail2_farm.errors import FarmError, SubmissionInvalid, Where, storage_error
-from scail2_farm.frames import FramePattern, exact_rate
+from scail2_farm.frames import FramePattern, FrameRange, exact_rate
 
 Slot = Literal["blue", "red", "green", "magenta", "cyan", "yellow"]
 SLOTS: tuple[Slot, ...] = ("blue", "red", "green", "magenta", "cyan", "yellow")
@@ -367,6 +367,16 @@ class Span(Document):
     first: int
     count: Annotated[int, Field(ge=0)]
 
+    @classmethod
+    def of(cls, frames: FrameRange) -> Span:
+        """A range of frames as a document has it."""
+        return cls(first=frames.first, count=frames.count)
+
+    @property
+    def range(self) -> FrameRange:
+        """The frames."""
+        return FrameRange(self.first, self.count)
+
 
 class FileDigest(Document):
     """One file by content."""
@@ -444,6 +454,11 @@ class Box(Document):
     top: int
     width: Annotated[int, Field(ge=1)]
     height: Annotated[int, Field(ge=1)]
+
+    @property
+    def sides(self) -> tuple[int, int, int, int]:
+        """Left, top, width, height: a box as pictures are worked on with."""
+        return self.left, self.top, self.width, self.height
 
 
 class Performer(Document):
@@ -525,16 +540,21 @@ class Use(Document):
     cut: Span = Field(description="plate frames it uses")
 
 
-class TakeSegment(Document):
-    """What one segment of a take was rendered with."""
+class Scene(Document):
+    """What one segment is rendered with."""
 
-    frames: Span = Field(description="plate frames it handed in")
     mode: Mode
     prompt: str
     negative_prompt: str
     seed: int
     sampler: Sampler
     canvas: CanvasSize
+
+
+class TakeSegment(Scene):
+    """One segment of a take, and what it was rendered with."""
+
+    frames: Span = Field(description="plate frames it handed in")
 
 
 class Take(Document):

@@ -60,7 +60,7 @@ from scail2_farm.engine import (
     reference_background,
 )
 from scail2_farm.errors import FrameTruncated, InputError, SubmissionInvalid, Where, storage_error
-from scail2_farm.frames import FramePattern, FrameRange, timecode
+from scail2_farm.frames import FramePattern, timecode
 from scail2_farm.media import exr, mattes, plates, stills
 from scail2_farm.media.canvas import Canvas, Portrait, compose, extra_view
 from scail2_farm.media.color import ColorDecision, ModelColor
@@ -267,8 +267,7 @@ def matte_reader(segment: Segment) -> Callable[[int], list[Floats]]:
 def _primary(performer: Performer) -> Portrait:
     """The performer's first still, and where he is to stand."""
     seen = performer.seen
-    box = None if seen is None else (seen.left, seen.top, seen.width, seen.height)
-    return dataclasses.replace(_portrait(performer, performer.references[0]), seen=box)
+    return dataclasses.replace(_portrait(performer, performer.references[0]), seen=seen.sides if seen else None)
 
 
 def _extra_views(segment: Segment, canvas: Canvas) -> Iterator[tuple[Floats, Labels]]:
@@ -341,8 +340,7 @@ def _write_frames(segment: Segment, frames: Floats) -> None:
             attributes |= frame_header
             plates.write_exr(folder / "frames" / name, native, rgb=rgb, where=matte > 0, attributes=attributes)
 
-        kept = FrameRange(segment.keep.first, segment.keep.count)
-        for _ in _in_order(write, kept.numbers, at_once=_at_once(segment)):
+        for _ in _in_order(write, segment.keep.range.numbers, at_once=_at_once(segment)):
             pass
 
 

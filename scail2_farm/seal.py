@@ -194,7 +194,7 @@ def _segment(shot: Shot, index: int, *, key: str, weights: FileDigest, folder: P
         index=index,
         count=len(shot.windows),
         window=_span(window.frames, shot.frames.first),
-        shot_frames=Span(first=shot.frames.first, count=shot.frames.count),
+        shot_frames=Span.of(shot.frames),
         overlap=window.overlap,
         keep=_span(window.keep, shot.frames.first),
         leave=shot.leave,
@@ -218,8 +218,7 @@ def _there(plate: PlateSource) -> list[int]:
     if not plate.missing:
         return []
     source, gone = plate.source, set(plate.missing)
-    whole = FrameRange(plate.frames.first, plate.frames.count)
-    known = source.on_disk() if isinstance(source, FramePattern) else whole.numbers
+    known = source.on_disk() if isinstance(source, FramePattern) else plate.frames.range.numbers
     return [n for n in known if n not in gone]
 
 

@@ -23,7 +23,6 @@ from scail2_farm.documents import (
     Handles,
     Loaded,
     Missing,
-    Mode,
     Performer,
     PlateColor,
     PlateSource,
@@ -31,6 +30,7 @@ from scail2_farm.documents import (
     Reference,
     ReferenceImage,
     Sampler,
+    Scene,
     Segmenting,
     SegmentSettings,
     Settled,
@@ -48,6 +48,7 @@ from scail2_farm.frames import FramePattern, FrameRange, frame_at, timecode
 from scail2_farm.media import mattes, plates, stills
 from scail2_farm.media.canvas import Canvas, scale_off
 from scail2_farm.media.color import decide
+from scail2_farm.search import Source
 
 PRESETS: Mapping[Preset, tuple[Solver, int, float, float]] = {
     # solver, steps, shift, guidance (engine.md §7.9; SCAIL-2 command line, its sampler paper and the community's turbo)
@@ -60,8 +61,6 @@ PRESETS: Mapping[Preset, tuple[Solver, int, float, float]] = {
 
 DEFAULT_SIZE = (832, 480)
 SCALE_TOLERANCE = 1.15  # beyond it a reference as given would make the character visibly too large or too small
-
-Source = Path | FramePattern
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,18 +87,6 @@ class Window:
     frames: FrameRange
     keep: FrameRange
     overlap: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """What one segment is rendered with."""
-
-    mode: Mode
-    prompt: str
-    negative_prompt: str
-    seed: int
-    sampler: Sampler
-    canvas: CanvasSize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -546,7 +533,7 @@ class ShotPlanner:
             figure = self._figures.get((reference.image, reference.mask))
             if not isinstance(figure, _Figure) or performer.seen is None:
                 continue
-            factor = scale_off(figure.size, figure.box, seen=_tuple(performer.seen), canvas=fitted)
+            factor = scale_off(figure.size, figure.box, seen=performer.seen.sides, canvas=fitted)
             if not 1 / SCALE_TOLERANCE <= factor <= SCALE_TOLERANCE:
                 off.append((Path(reference.image).name, f"{performer.id} {factor:.2f}x"))
         if not off:
@@ -586,7 +573,7 @@ def _plate(draft: _Draft, holes: tuple[int, ...]) -> PlateSource:
     return PlateSource(
         kind=probe.kind,
         path=str(source),
-        frames=Span(first=probe.frames.first, count=probe.frames.count),
+        frames=Span.of(probe.frames),
         width=probe.width,
         height=probe.height,
         pixel_aspect=probe.pixel_aspect,
@@ -698,10 +685,6 @@ def _figure(image: Path, mask: Path | None) -> _Figure:
         what = f"the mask {mask.name} has no white in it: nothing of {image.name} is the character"
         raise SubmissionInvalid(what, fix="export the mask with the character in white")
     return _Figure(size=size, box=box)
-
-
-def _tuple(box: Box) -> tuple[int, int, int, int]:
-    return box.left, box.top, box.width, box.height
 
 
 def _box(box: tuple[int, int, int, int]) -> Box:
