@@ -306,6 +306,9 @@ class ShotManifest(Document):
     media: MediaChoice = MediaChoice()
     color: ColorChoice = ColorChoice()
     deliver: Deliver = Deliver()
+    supersede: bool = Field(
+        default=False, description="true: shots that an earlier revision had are not rendered any more"
+    )
     characters: Text
     defaults: Settled = Settled()
     cast: tuple[CastRule, ...] = ()
@@ -533,11 +536,20 @@ class Report(Document):
     versions: dict[str, str]
 
 
+class Moment(Document):
+    """A time of the cut: a count at a rate, both exact."""
+
+    value: Annotated[Fraction, PlainSerializer(str, return_type=str)]
+    rate: Rate
+
+
 class Use(Document):
     """One place of the cut that shows a take."""
 
     clip: str | None = Field(description="the clip's name in the edit; none for an explicit shot")
+    clip_id: str | None = Field(default=None, description="the clip in the edit; none for an explicit shot")
     cut: Span = Field(description="plate frames it uses")
+    start: Moment | None = Field(default=None, description="the time of the take's first frame in the clip's own time")
 
 
 class Scene(Document):
@@ -551,10 +563,81 @@ class Scene(Document):
     canvas: CanvasSize
 
 
+class SealedSegment(Scene):
+    """One window of a shot, known by content; frames are the plate's."""
+
+    key: str = Field(description="sha256 over what decides the pixels, chained through the previous segment")
+    window: Span = Field(description="plate frames the window covers; the tail beyond the shot repeats its last frame")
+    overlap: int = Field(description="history frames taken from the previous segment; 0 for the first")
+    keep: Span = Field(description="plate frames it hands in")
+    leave: int = Field(description="last frames left as history for a segment after this one")
+
+
+class SealedShot(Document):
+    """A shot whose inputs are known by content: its segments can be rendered and delivered anywhere."""
+
+    schema_: Literal["scail2-farm/shot@1"] = Field(default="scail2-farm/shot@1", alias="schema")
+    id: str
+    uses: Annotated[tuple[Use, ...], Field(min_length=1)] = Field(description="every place of the cut that shows it")
+    frames: Span = Field(description="plate frames of the shot, handles included")
+    handles_asked: Handles
+    handles_given: Handles
+    plate: PlateSource
+    color: PlateColor
+    performers: Annotated[tuple[Performer, ...], Field(min_length=1, max_length=6)]
+    segments: Annotated[tuple[SealedSegment, ...], Field(min_length=1)]
+    weights: FileDigest
+    inputs: tuple[FileDigest, ...] = Field(
+        description="a file by its content; a sequence, its number as ####, by the digests of the frames that are used"
+    )
+
+    @property
+    def key(self) -> str:
+        """What the take is known by: the key of the last segment."""
+        return self.segments[-1].key
+
+    def segment(self, index: int, *, work: Path, folder: Path | None = None) -> Segment:
+        """The document `render-segment` needs; `folder` is where it renders to, by default its place under `work`."""
+        own = self.segments[index]
+        before = segment_folder(work, self.segments[index - 1].key) if index else None
+        return Segment(
+            key=own.key,
+            shot=self.id,
+            index=index,
+            count=len(self.segments),
+            window=own.window,
+            shot_frames=self.frames,
+            overlap=own.overlap,
+            keep=own.keep,
+            leave=own.leave,
+            plate=self.plate,
+            color=self.color,
+            canvas=own.canvas,
+            mode=own.mode,
+            prompt=own.prompt,
+            negative_prompt=own.negative_prompt,
+            seed=own.seed,
+            sampler=own.sampler,
+            performers=self.performers,
+            weights=self.weights,
+            folder=str(folder or segment_folder(work, own.key)),
+            history=None if before is None else str(before),
+        )
+
+
+def segment_folder(work: Path, key: str) -> Path:
+    """Where a rendered segment lies in a work folder."""
+    return work / key[:24]
+
+
 class TakeSegment(Scene):
     """One segment of a take, and what it was rendered with."""
 
+    key: str
+    window: Span = Field(description="plate frames its window covered")
+    overlap: int = Field(description="history frames taken from the segment before")
     frames: Span = Field(description="plate frames it handed in")
+    history: str = Field(description="the file of its last frames as floats, for a segment after it")
 
 
 class Take(Document):
@@ -588,7 +671,164 @@ class Take(Document):
     versions: dict[str, str]
 
 
+# --------------------------------------------------------------------------- what the farm's processes say
+
+
+class Submission(Document):
+    """What was dropped or submitted, where it lies now, and how it is to be read."""
+
+    schema_: Literal["scail2-farm/submission@1"] = Field(default="scail2-farm/submission@1", alias="schema")
+    name: Text = Field(description="the stem of the edit: what its products are called")
+    edit: Text | None = Field(default=None, description="the edit; none for a manifest with explicit shots alone")
+    manifest: Text
+    home: Text | None = Field(
+        default=None,
+        description="the folder relative paths are taken in; none: only `source_dir` says, if anything does",
+    )
+    timeline: Text | None = None
+    rate: Rate | None = None
+    search: tuple[Text, ...] = ()
+    raw: bool = Field(default=False, description="true: the model's own frames are delivered too")
+    priority: Annotated[int, Field(ge=0, le=100)] = 50
+
+
+class Fault(Document):
+    """A FarmError as it crosses a process."""
+
+    code: str
+    what: str
+    why: str
+    fix: str
+    where: dict[str, str | int] = {}
+
+    @classmethod
+    def of(cls, error: FarmError) -> Fault:
+        """The fault of an error."""
+        return cls.model_validate(error.as_json())
+
+
+class PlanTask(Document):
+    """Read a submission and seal its shots; what comes of it is written into `folder`, `Planned` last."""
+
+    task: Literal["plan"] = "plan"
+    submission: Submission
+    weights: str
+    work: str
+    folder: str
+    returned: str = Field(description="where takes go when neither `deliver.to` nor a home says")
+    seeds: dict[str, Seed] = Field(default={}, description="seeds that outrank the manifest's, by shot")
+
+
+class RenderTask(Document):
+    """Render one segment into `folder`."""
+
+    task: Literal["render"] = "render"
+    shot: SealedShot
+    index: int
+    work: str
+    folder: str
+    careful: bool = Field(default=False, description="true: the safe policy, smaller pieces at a time")
+
+
+class CheckTask(Document):
+    """Look at what a worker handed in, in `folder`."""
+
+    task: Literal["check"] = "check"
+    shot: SealedShot
+    index: int
+    work: str
+    folder: str
+
+
+class DeliverTask(Document):
+    """Put a shot whose segments are rendered into the next version under `to`, or find that it is there."""
+
+    task: Literal["deliver"] = "deliver"
+    shot: SealedShot
+    work: str
+    to: str = Field(description="the folder that holds shots/ and sheets/")
+    raw: bool
+    movie: bool
+
+
+class ReturnTask(Document):
+    """Write the cut with these takes linked, and the report beside them."""
+
+    task: Literal["return"] = "return"
+    submission: Submission
+    plan: str = Field(description="the folder of the PlanTask")
+    takes: tuple[str, ...] = Field(description="folders of takes")
+    faults: tuple[Fault, ...] = Field(default=(), description="what became of the other shots")
+
+
+Task = Annotated[PlanTask | RenderTask | CheckTask | DeliverTask | ReturnTask, Field(discriminator="task")]
+
+
+class Held(Document):
+    """A shot that cannot be rendered as things are, while the others can."""
+
+    shot: str
+    fault: Fault
+
+
+class Planned(Document):
+    """What planning came to: `shots.jsonl` beside it holds a PlannedShot a line, `plan.json` the plan in full."""
+
+    schema_: Literal["scail2-farm/planned@1"] = Field(default="scail2-farm/planned@1", alias="schema")
+    faults: tuple[Fault, ...] = Field(default=(), description="with any of them the submission is rejected")
+    held: tuple[Held, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    shots: int = 0
+    deliver_to: str = Field(default="", description="the folder that holds shots/ and sheets/")
+    cut: str | None = Field(default=None, description="where the returned cut goes; none without an edit")
+    movie: bool = True
+    supersede: bool = Field(default=False, description="true: shots of earlier revisions that are gone are cancelled")
+
+
+class PlannedShot(Document):
+    """A shot of a plan, in the order of the cut."""
+
+    shot: SealedShot
+    finished: tuple[bool, ...] = Field(description="which segments are on disk already")
+    delivered: bool = Field(description="whether the take is")
+
+
+class StepSaid(Document):
+    """How far a worker is: a step of a segment, or what it is looking at (`what`)."""
+
+    said: Literal["step"] = "step"
+    what: str
+    step: int
+    of: int
+    seconds: float = Field(default=0.0, description="of this step")
+
+
+class DoneSaid(Document):
+    """A task is done; what it came to is on disk already."""
+
+    said: Literal["done"] = "done"
+    folder: str = Field(default="", description="of the take or the segment; the path of the returned cut")
+    version: int = Field(default=0, description="of a take")
+    seconds: float = 0.0
+    steps_seconds: tuple[float, ...] = ()
+    peak_bytes: int = 0
+
+
+class FailedSaid(Document):
+    """A task failed."""
+
+    said: Literal["failed"] = "failed"
+    fault: Fault
+    kind: Literal["input", "changed", "setup", "storage", "memory", "engine", "guard", "crash"]
+
+
+Said = Annotated[StepSaid | DoneSaid | FailedSaid, Field(discriminator="said")]
+
+
 PROMISED: Mapping[str, type[Document]] = {
+    "submission.v1.json": Submission,
+    "shot.v1.json": SealedShot,
     "shot-manifest.v1.json": ShotManifest,
     "characters.v1.json": CharacterLibrary,
     "segment.v1.json": Segment,

@@ -7,11 +7,12 @@
     │    SubmissionInvalid · TimelineUnreadable · ClipUnsupported · PlateMissing · PlateUnreadable
     │    MatteMismatch · CharacterUnknown · ColorSpaceUnknown
     ├─ SetupError
-    │    SettingsInvalid · WeightsMissing · WeightsMismatch · HostUnsupported
+    │    SettingsInvalid · WeightsMissing · WeightsMismatch · HostUnsupported · FarmNotRunning · FarmRunning
     ├─ StorageError
     │    DiskFull · ShareUnavailable · FrameTruncated · DeliveryBusy
-    ├─ ResourceError
-    └─ EngineError
+    ├─ EngineError
+    │    EngineFailed · GuardFailed
+    └─ ResourceError
 
 Every class below FarmError has a code, a docstring that is its default *why* and a *fix* that is an
 instruction. Exit codes: 3 input, 4 setup, 5 storage, 6 resource, 7 engine (2 is usage, 130 interrupt).
@@ -185,6 +186,18 @@ class HostUnsupported(SetupError):
     fix_by_default = "install a backend: pip install 'scail2-farm[cpu]' or pip install 'scail2-farm[cuda]'"
 
 
+class FarmNotRunning(SetupError):
+    """Jobs, shots and workers are known to the farm's own process alone, and it must be running to be asked."""
+
+    fix_by_default = "start it with `scail2-farm up ROOT`, or leave out --farm to render in place"
+
+
+class FarmRunning(SetupError):
+    """One farm watches one folder: two would render everything twice."""
+
+    fix_by_default = "use the farm that is running, or stop it first"
+
+
 class StorageError(FarmError):
     """A disk or share failed; the same job may succeed later."""
 
@@ -233,6 +246,16 @@ class EngineError(FarmError):
     exit_code = 7
     retry = True
     fix_by_default = "submit again; if it happens again, try another seed or report it with the log"
+
+
+class EngineFailed(EngineError):
+    """The engine stopped in the middle, hung, or computed something that is not a number."""
+
+
+class GuardFailed(EngineError):
+    """A rendered frame must be a picture: there, whole, finite, not black, not frozen; else it is not delivered."""
+
+    fix_by_default = "try another seed for this shot; if it happens again, report it with the log"
 
 
 def storage_error(error: OSError, path: object) -> StorageError:

@@ -39,7 +39,7 @@ from scail2_farm.engine.masks import pack, pack_half
 from scail2_farm.engine.samplers import SolverName, solver_for
 from scail2_farm.engine.vae import VAEDecoder, VAEEncoder
 from scail2_farm.engine.weights import Snapshot, open_snapshot
-from scail2_farm.errors import EngineError, ResourceError
+from scail2_farm.errors import GuardFailed, ResourceError
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -203,7 +203,7 @@ class Engine:
         """Render one segment: yields a Step after each solver step and returns the SegmentResult.
 
         `noise` (16, T, H/8, W/8) and `conditioning` replace what the engine would make itself. Inputs are checked
-        before the generator is handed out (ValueError); while it runs, EngineError is raised when a value is not finite
+        before the generator is handed out (ValueError); while it runs, GuardFailed is raised when a value is not finite
         and ResourceError when memory runs out.
         """
         check_inputs(inputs)
@@ -387,7 +387,7 @@ def _too_big(inputs: SegmentInputs, error: Exception) -> ResourceError:
 def _require_finite(values: mx.array, inputs: SegmentInputs, place: str) -> None:
     broken = cast("int", mx.sum(~mx.isfinite(values)).item())
     if broken:
-        raise EngineError(
+        raise GuardFailed(
             f"{broken} of {values.size} values are not finite {place} of segment {inputs.segment}",
             why="numbers overflowed in the network; such a segment is never delivered",
             fix="render again with another seed or a lower guidance; if it recurs, replace the snapshot",
