@@ -1,11 +1,13 @@
-"""Reading and planning a 10,000-clip cut, against plain OpenTimelineIO reading the same file.
+"""Reading, planning and sealing a 10,000-clip cut, against plain OpenTimelineIO reading the same file.
 
     python benchmarks/plan_long_cut.py [--clips 10000] [--plates 40] [--json]
 
-The cut is made on the spot: clips of 5 frames over EXR plates with mattes, a third of them retimed, markers and rules
-that cast everybody. `check --json` runs in a process of its own; so does the reference, which reads the file and asks
-OpenTimelineIO for every clip's range in its track. Seconds are of the clock, start-up included; memory is the
-process's greatest resident size.
+Two cuts are made on the spot, over EXR plates with mattes, with markers and rules that cast everybody. In the first
+clips of 5 frames, a third of them retimed, come to few renders. `check --json` runs on it in a process of its own; so
+does the reference, which reads the file and asks OpenTimelineIO for every clip's range in its track. In the second
+every clip is a render of its own, of 41 frames in three segments: it is planned and sealed as a farm does it, a shot
+at a time, first with media nobody has hashed yet (cold), then with its digests known (warm). Seconds are of the clock,
+start-up included; memory is the process's greatest resident size.
 """
 
 from __future__ import annotations
@@ -33,12 +35,32 @@ timeline = otio.adapters.read_from_file(sys.argv[1])
 ranges = [(clip.name, clip.trimmed_range(), clip.range_in_parent()) for clip in timeline.find_clips()]
 print(len(ranges))
 """
+SEALED = """
+import sys
+from pathlib import Path
+from scail2_farm.documents import SealedShot
+from scail2_farm.plan import plan
+from scail2_farm.seal import seal
+from scail2_farm.settings import BUILT_IN_WEIGHTS
+steps = plan(Path(sys.argv[1]))
+while True:
+    try:
+        next(steps)
+    except StopIteration as stop:
+        planned = stop.value
+        break
+assert not planned.faults, planned.faults
+shots = segments = 0
+for step in seal(planned.shots, weights=BUILT_IN_WEIGHTS["miniature"], work=Path(sys.argv[2])):
+    if isinstance(step, SealedShot):
+        shots, segments = shots + 1, segments + len(step.segments)
+print(shots, segments)
+"""
 
 
 def write_plates(folder: Path, count: int) -> None:
     """Plates and mattes, one file linked under every number: planning reads headers and mattes, not pictures."""
     width, height = SIZE
-    picture = np.full((height, width, 3), 0.18, np.float16)
     matte = np.zeros((height, width), np.uint8)
     matte[8:30, 20:40] = 255
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "colorInteropID": "lin_ap1_scene"}
@@ -46,6 +68,7 @@ def write_plates(folder: Path, count: int) -> None:
         plates, mattes = folder / f"plates/P{number:03d}", folder / f"mattes/P{number:03d}"
         plates.mkdir(parents=True)
         mattes.mkdir(parents=True)
+        picture = np.full((height, width, 3), 0.1 + number / 1000, np.float16)
         OpenEXR.File(header, {"RGB": picture}).write(str(plates / "p.1001.exr"))
         Image.fromarray(matte).save(mattes / "hero.1001.png")
         for frame in range(1002, 1001 + FRAMES):
@@ -61,8 +84,9 @@ def span(start: float, count: float) -> dict[str, object]:
     return {"OTIO_SCHEMA": "TimeRange.1", "start_time": moment(start), "duration": moment(count)}
 
 
-def clip(index: int, plates: int) -> dict[str, object]:
-    plate, first = index % plates, index // plates % 80
+def clip(index: int, plates: int, *, apart: bool) -> dict[str, object]:
+    """A clip of a cut; `apart` from all others, or one of many that show a few renders."""
+    plate, first = index % plates, index // plates * 13 % 50 if apart else index // plates % 80
     media = {
         "OTIO_SCHEMA": "ImageSequenceReference.1",
         "available_range": span(86400, FRAMES),
@@ -82,7 +106,7 @@ def clip(index: int, plates: int) -> dict[str, object]:
     marker = {
         "OTIO_SCHEMA": "Marker.2",
         "metadata": {},
-        "name": "CHAR:hero",
+        "name": f"CHAR:hero{index // plates if apart else 0}",
         "color": "RED",
         "marked_range": span(0, 1),
     }
@@ -90,8 +114,8 @@ def clip(index: int, plates: int) -> dict[str, object]:
         "OTIO_SCHEMA": "Clip.2",
         "metadata": {"show": {"note": "kept"}},
         "name": f"P{plate:03d}",
-        "source_range": span(86400 + first, 5),
-        "effects": [warp] if index % 3 == 0 else [],
+        "source_range": span(86400 + first, 37 if apart else 5),
+        "effects": [warp] if index % 3 == 0 and not apart else [],
         "markers": [marker],
         "enabled": True,
         "media_references": {"DEFAULT_MEDIA": media},
@@ -99,11 +123,11 @@ def clip(index: int, plates: int) -> dict[str, object]:
     }
 
 
-def write_cut(folder: Path, *, clips: int, plates: int) -> Path:
+def write_cut(folder: Path, *, clips: int, plates: int, apart: bool) -> Path:
     """Plates, cut, manifest and library; the cut's path."""
     write_plates(folder, plates)
     common = {"metadata": {}, "source_range": None, "effects": [], "markers": [], "enabled": True}
-    children = [clip(index, plates) for index in range(clips)]
+    children = [clip(index, plates, apart=apart) for index in range(clips)]
     track = common | {"OTIO_SCHEMA": "Track.1", "name": "V1", "kind": "Video", "children": children}
     stack = common | {"OTIO_SCHEMA": "Stack.1", "name": "tracks", "children": [track]}
     timeline = {"OTIO_SCHEMA": "Timeline.1", "name": "long", "metadata": {}, "global_start_time": moment(86400)}
@@ -114,14 +138,17 @@ def write_cut(folder: Path, *, clips: int, plates: int) -> Path:
         "schema": "scail2-farm/shot-manifest@1",
         "characters": "library.yaml",
         "handles": {"head": 2, "tail": 2},
-        "defaults": {"preset": "preview", "size": "64x32"},
+        "defaults": {"preset": "preview", "size": "64x32", "segment": {"length": 17, "overlap": 5}},
         "cast": rules,
     }
-    hero = {"references": [{"image": "hero.png"}], "matte": {"sequence": "mattes/{shot}/{character}.####.png"}}
-    library = {"schema": "scail2-farm/characters@1", "characters": {"hero": hero}}
+    matte = {"sequence": "mattes/{shot}/hero.####.png"}
+    names = [f"hero{number}" for number in range(-(-clips // plates) if apart else 1)]
+    people = {name: {"references": [{"image": f"{name}.png"}], "matte": matte} for name in names}
+    library = {"schema": "scail2-farm/characters@1", "characters": people}
     (folder / "cut.shots.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
     (folder / "library.yaml").write_text(yaml.safe_dump(library, sort_keys=False))
-    Image.fromarray(np.full((64, 48, 3), 119, np.uint8)).save(folder / "hero.png")
+    for number, name in enumerate(names):
+        Image.fromarray(np.full((64, 48, 3), (119, number % 256, number // 256), np.uint8)).save(folder / f"{name}.png")
     return folder / "cut.otio"
 
 
@@ -132,11 +159,59 @@ def measured(command: list[str]) -> tuple[float, int, str]:
         process = subprocess.Popen(command, stdout=out)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - started
-        if os.waitstatus_to_exitcode(status) != 0:
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
             raise SystemExit(f"{command} failed")
         out.seek(0)
         scale = 1 if sys.platform == "darwin" else 1024
         return seconds, usage.ru_maxrss * scale, out.read()
+
+
+def checked(folder: Path, *, clips: int, plates: int) -> dict[str, object]:
+    """`check --json` of a cut, beside OpenTimelineIO reading it."""
+    cut = write_cut(folder, clips=clips, plates=plates, apart=False)
+    seconds, peak, printed = measured([sys.executable, "-m", "scail2_farm", "check", str(cut), "--json"])
+    document = json.loads(printed)
+    cast = sum(row["state"] == "rendered" for row in document["plan"]["clips"])
+    if document["faults"] or cast != clips:
+        raise SystemExit(f"{cast} clips cast, faults {document['faults'][:2]}")
+    theirs, their_peak, counted = measured([sys.executable, "-c", REFERENCE, str(cut)])
+    if int(counted) != clips:
+        raise SystemExit(f"the reference found {counted} clips")
+    return {
+        "what": "check --json of a long cut",
+        "clips": clips,
+        "plates": plates,
+        "renders": len(document["plan"]["shots"]),
+        "seconds": round(seconds, 2),
+        "reference_seconds": round(theirs, 2),
+        "ratio": round(seconds / theirs, 2),
+        "peak_mb": round(peak / 1e6),
+        "reference_peak_mb": round(their_peak / 1e6),
+    }
+
+
+def sealed(folder: Path, *, clips: int, plates: int) -> dict[str, object]:
+    """A cut planned and sealed: with media nobody has hashed, then with its digests known."""
+    cut = write_cut(folder, clips=clips, plates=plates, apart=True)
+    command = [sys.executable, "-c", SEALED, str(cut), str(folder / "work")]
+    (cold, _, _), (warm, peak, counted) = measured(command), measured(command)
+    theirs, _, _ = measured([sys.executable, "-c", REFERENCE, str(cut)])
+    shots, segments = (int(number) for number in counted.split())
+    if (shots, segments) != (clips, 3 * clips):
+        raise SystemExit(f"{shots} shots of {segments} segments sealed")
+    return {
+        "what": "a long cut planned and sealed",
+        "clips": clips,
+        "plates": plates,
+        "renders": shots,
+        "segments": segments,
+        "seconds": round(warm, 2),
+        "cold_seconds": round(cold, 2),
+        "reference_seconds": round(theirs, 2),
+        "ratio": round(warm / theirs, 2),
+        "peak_mb": round(peak / 1e6),
+    }
 
 
 def main() -> None:
@@ -145,35 +220,19 @@ def main() -> None:
     parser.add_argument("--plates", type=int, default=40)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        cut = write_cut(Path(folder), clips=options.clips, plates=options.plates)
-        seconds, peak, printed = measured([sys.executable, "-m", "scail2_farm", "check", str(cut), "--json"])
-        document = json.loads(printed)
-        cast = sum(row["state"] == "rendered" for row in document["plan"]["clips"])
-        if document["faults"] or cast != options.clips:
-            raise SystemExit(f"{cast} clips cast, faults {document['faults'][:2]}")
-        theirs, their_peak, counted = measured([sys.executable, "-c", REFERENCE, str(cut)])
-        if int(counted) != options.clips:
-            raise SystemExit(f"the reference found {counted} clips")
-    record = {
-        "what": "check --json of a long cut",
-        "clips": options.clips,
-        "plates": options.plates,
-        "renders": len(document["plan"]["shots"]),
-        "seconds": round(seconds, 2),
-        "reference_seconds": round(theirs, 2),
-        "ratio": round(seconds / theirs, 2),
-        "peak_mb": round(peak / 1e6),
-        "reference_peak_mb": round(their_peak / 1e6),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "versions": {name: metadata.version(name) for name in ("scail2-farm", "OpenTimelineIO", "numpy")},
-    }
+    records: list[dict[str, object]] = []
+    for row in (checked, sealed):
+        with tempfile.TemporaryDirectory() as folder:
+            records.append(row(Path(folder), clips=options.clips, plates=options.plates))
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    versions = {name: metadata.version(name) for name in ("scail2-farm", "OpenTimelineIO", "numpy")}
     if options.json:
-        print(json.dumps(record, indent=2))
-    else:
+        print(json.dumps([record | {"machine": machine, "versions": versions} for record in records], indent=2))
+        return
+    for record in records:
         print(
-            f"{options.clips} clips, {record['renders']} renders: {seconds:.1f} s and {peak / 1e6:.0f} MB; "
-            f"OpenTimelineIO alone {theirs:.1f} s and {their_peak / 1e6:.0f} MB"
+            f"{record['what']}: {record['clips']} clips, {record['renders']} renders: {record['seconds']} s and "
+            f"{record['peak_mb']} MB; OpenTimelineIO alone {record['reference_seconds']} s"
         )
 
 

@@ -2,15 +2,16 @@
 
 A version appears whole or not at all, and its frames are never overwritten. The same take (the key of its last segment)
 is delivered once: delivering it again finds it, and brings its record and its review movie up to date. Frames keep the
-plate's numbers; a movie's count from 1001.
+plate's numbers; a movie's count from 1001. With them stays the history of every segment, from which a longer version of
+the shot goes on. So a segment that was delivered is put back into a work folder, and not rendered again.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
-import re
 import shutil
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,27 +22,43 @@ from numpy.typing import NDArray
 
 from scail2_farm.digests import sha256_of
 from scail2_farm.documents import (
+    FileDigest,
     Report,
-    Span,
+    SealedShot,
+    Segment,
     Take,
     TakeFile,
     TakeSegment,
-    Use,
     document_text,
-    read_document,
+    segment_folder,
     write_text,
 )
-from scail2_farm.errors import DiskFull, FrameTruncated, SubmissionInvalid, Where, storage_error
+from scail2_farm.editorial.rates import Time
+from scail2_farm.editorial.takes import TakeLink
+from scail2_farm.errors import DeliveryBusy, DiskFull, FrameTruncated, Where, storage_error
 from scail2_farm.frames import FramePattern, timecode
 from scail2_farm.media import exr, mattes, movies, plates
-from scail2_farm.render import KINDS, color_of, forget, matte_reader, open_plate, versions
+from scail2_farm.render import (
+    HISTORY,
+    KINDS,
+    REPORT,
+    color_of,
+    finished,
+    forget,
+    matte_reader,
+    open_plate,
+    publish,
+    stage_of,
+    versions,
+)
 from scail2_farm.review.sheets import SheetRow, write_sheet
-from scail2_farm.seal import Sealed
-from scail2_farm.shots import Shot
+from scail2_farm.versions import TAKE, newest_version, takes, version_folder
 
 FIRST_OF_A_MOVIE = 1001
-TAKE = "take.json"
+LOCK = ".lock"
 SHEET_ROWS = 4
+MOVIE_BYTES_OF_A_PIXEL = 2
+"""More than a review movie takes for a pixel of one frame."""
 MOST_TOLD = 3
 """Files that one line names; the others are counted."""
 
@@ -67,7 +84,7 @@ class Earlier:
 
     @property
     def usable(self) -> Take | None:
-        """The take when its frames are whole, whatever is wrong with its review movie; that is made from them."""
+        """The take when its pictures are whole, whatever is wrong with its review movie; that is made from them."""
         return None if self.take is None or self.lacks.keys() - {_movie_name(self.take)} else self.take
 
     @property
@@ -81,32 +98,32 @@ class Earlier:
         return f"in {self.folder.name} {', '.join(told[:MOST_TOLD])}{more}: {does}"
 
 
-def earlier(sealed: Sealed, *, folder: Path, wishes: Wishes) -> Earlier | None:
+def earlier(shot: SealedShot, *, folder: Path, wishes: Wishes) -> Earlier | None:
     """The take of this shot that is on disk: the newest usable one, else the newest that can be read, else the newest.
 
     None when there is none. Raises StorageError.
     """
     found: list[Earlier] = []
-    for version in reversed(_versions(folder, sealed.shot.id)):
-        path = _version_folder(folder, sealed.shot.id, version)
-        try:
-            take = read_document(path / TAKE, Take)
-        except SubmissionInvalid:
+    for path, take in takes(folder, shot.id):
+        if take is None:
             found.append(Earlier(folder=path, take=None, lacks={TAKE: "cannot be read"}))
-            continue
-        if take.key == sealed.key:
+        elif take.key == shot.key:
             found.append(Earlier(folder=path, take=take, lacks=_lacks(take, path, wishes)))
-    found.sort(key=lambda one: (one.usable is None, one.take is None))
-    return found[0] if found else None
+            if found[-1].usable is not None:
+                return found[-1]
+    return min(found, key=lambda one: one.take is None, default=None)
 
 
 def _lacks(take: Take, folder: Path, wishes: Wishes) -> dict[str, str]:
     """What of a take and of the wishes for it is not in its folder as it should be, and what is wrong with it.
 
-    Files are known by their sizes. Raises StorageError.
+    Files are known by their sizes. The histories are not looked at: no picture is lost with them. Raises StorageError.
     """
     lacks: dict[str, str] = {}
+    histories = {segment.history for segment in take.segments}
     for file in take.files:
+        if file.path in histories:
+            continue
         try:
             size = (folder / file.path).stat().st_size
         except (FileNotFoundError, NotADirectoryError):
@@ -123,7 +140,7 @@ def _lacks(take: Take, folder: Path, wishes: Wishes) -> dict[str, str]:
     return lacks
 
 
-def refresh(sealed: Sealed, take: Take, found: Earlier) -> Take:
+def refresh(shot: SealedShot, take: Take, found: Earlier) -> Take:
     """A usable take brought up to date: its review movie made again where it lacks, its record told of today's cut.
 
     Raises StorageError.
@@ -131,13 +148,13 @@ def refresh(sealed: Sealed, take: Take, found: Earlier) -> Take:
     movie, files = take.movie, take.files
     if found.lacks:
         movie = _movie_name(take)
-        _write_movie(sealed, found.folder, movie)
+        _write_movie(shot, found.folder, movie)
         files = (*(file for file in files if file.path != movie), _file(found.folder, movie))
     fresh = take.model_copy(
         update={
-            "uses": _uses(sealed.shot),
-            "handles_asked": sealed.shot.handles_asked,
-            "handles_given": sealed.shot.handles_given,
+            "uses": shot.uses,
+            "handles_asked": shot.handles_asked,
+            "handles_given": shot.handles_given,
             "movie": movie,
             "files": files,
         }
@@ -147,118 +164,225 @@ def refresh(sealed: Sealed, take: Take, found: Earlier) -> Take:
     return fresh
 
 
-def deliver(sealed: Sealed, reports: Sequence[Report], *, folder: Path, wishes: Wishes) -> tuple[Take, Path]:
-    """Put a shot's frames into the next free version under `folder`/shots and return the take and its folder.
+def deliver(shot: SealedShot, *, folder: Path, work: Path, wishes: Wishes) -> tuple[Take, Path]:
+    """The take of a shot and its folder: the one that is there, else its segments in `work` as the next version.
 
-    Raises StorageError; nothing half-written is left under a version's name.
+    Delivering again what was delivered finds it, also after a crash. Raises StorageError: DiskFull before anything is
+    written, FrameTruncated for a segment that is not rendered, or not as its report says (which is then one to be
+    rendered again); nothing half-written is left under a version's name.
     """
-    shot = sealed.shot
-    version = (_versions(folder, shot.id) or [0])[-1] + 1
-    final = _version_folder(folder, shot.id, version)
+    found = earlier(shot, folder=folder, wishes=wishes)
+    if found is not None and found.usable is not None:
+        return refresh(shot, found.usable, found), found.folder
+    reports = [_report(shot, index, work, wishes) for index in range(len(shot.segments))]
+    version = newest_version(folder, shot.id) + 1
+    final = version_folder(folder, shot.id, version)
     part = final.with_name(final.name + ".part")
     name = f"{shot.id}_scail2_v{version:03d}"
+    kinds = KINDS if wishes.raw else tuple(kind for kind in KINDS if kind != "raw")
     with _writing(part):
         shutil.rmtree(part, ignore_errors=True)
-        kinds = KINDS if wishes.raw else tuple(kind for kind in KINDS if kind != "raw")
-        for kind in kinds:
-            (part if kind == "frames" else part / kind).mkdir(parents=True, exist_ok=True)
-        files = _place_frames(sealed, reports, part, name, kinds)
+        for inner in ("", *(kind for kind in kinds if kind != "frames"), "history"):
+            (part / inner).mkdir(parents=True, exist_ok=True)
+        _check_free(part, _bytes_of(shot, reports, work, wishes), what=shot.id)
+        files = _place_files(shot, reports, part, name, kinds, work)
         movie = f"{name}.mov" if wishes.movie else None
         if movie is not None:
-            _write_movie(sealed, part, movie)
+            _write_movie(shot, part, movie)
             files.append(_file(part, movie))
-        take = _take(sealed, reports, version, name, movie, wishes.raw, files)
+        take = _take(shot, reports, version, name, movie, wishes.raw, files)
         write_text(part / TAKE, document_text(take))
-        _write_shot_sheet(sealed, part, take, folder / "sheets" / f"{name}.png")
+        _write_shot_sheet(shot, part, take, folder / "sheets" / f"{name}.png")
         _sync_folders(part)
         os.replace(part, final)
         _sync_folders(final.parent)
     return take, final
 
 
-def room_needed(shots: Sequence[Sealed]) -> int:
+def restore(shot: SealedShot, *, folder: Path, work: Path, wishes: Wishes) -> tuple[bool, ...]:
+    """Put the segments that earlier versions of a shot hold back into `work`; which segments are finished there then.
+
+    A segment is put back whole, every file of it by its digest, or left to be rendered. With `wishes.raw` only one that
+    has the model's own frames counts, and one in `work` that lacks them is forgotten. Raises StorageError.
+    """
+    wanted = {index: shot.segment(index, work=work) for index in range(len(shot.segments))}
+    for index, segment in list(wanted.items()):
+        report = finished(segment)
+        if report is None:
+            continue
+        if wishes.raw and not _has_raw(report):
+            forget(Path(segment.folder))
+        else:
+            del wanted[index]
+    if wanted:
+        for version, take in takes(folder, shot.id):
+            if take is None or (wishes.raw and take.raw is None):
+                continue
+            there = {one.key: one for one in take.segments}
+            for index, segment in list(wanted.items()):
+                if segment.key in there and _put_back(segment, there[segment.key], take, version):
+                    del wanted[index]
+            if not wanted:
+                break
+    return tuple(index not in wanted for index in range(len(shot.segments)))
+
+
+def links(delivered: Iterable[tuple[Take, Path]]) -> dict[str, TakeLink]:
+    """What the clips of a cut are linked to, by clip id: takes and their folders, as their records say of the cut."""
+    found: dict[str, TakeLink] = {}
+    for take, folder in delivered:
+        for use in take.uses:
+            if use.clip_id is None or use.start is None:
+                continue
+            found[use.clip_id] = TakeLink(
+                folder=folder,
+                prefix=take.pattern.partition("####")[0],
+                padding=4,
+                suffix=".exr",
+                first_file=take.first_file,
+                frame_step=take.plate.step,
+                count=take.frames.count,
+                start=Time(use.start.value, use.start.rate),
+                metadata={"take": take.key, "shot": take.shot, "version": take.version, "movie": take.movie},
+            )
+    return found
+
+
+@contextmanager
+def alone(folder: Path) -> Generator[None]:
+    """Hold a delivery folder: two processes never write versions into it at the same time.
+
+    Raises DeliveryBusy when another process holds it, StorageError when it cannot be made.
+    """
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
+    except OSError as error:
+        raise storage_error(error, path) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            what = "this cut is being rendered or delivered by another process"
+            raise DeliveryBusy(what, where=Where(file=str(folder))) from None
+        except OSError as error:  # some network file systems know no locks
+            raise storage_error(error, path) from error
+        yield
+
+
+# --------------------------------------------------------------------------- room
+
+
+def room_needed(shots: Iterable[SealedShot]) -> int:
     """The most bytes the shots will take while they are rendered and delivered, each frame twice for a while.
 
     Counted uncompressed: what a lossy plate becomes in ZIP is many times its own size. Raises FarmError for a plate
     that can no longer be read.
     """
     total = 0
-    for sealed in shots:
-        shot, pixels = sealed.shot, sealed.shot.plate.width * sealed.shot.plate.height
-        canvas = max(scene.canvas.width * scene.canvas.height for scene in shot.scenes)
-        native = plates.frame_bytes(shot.plate.source, shot.frames, missing=shot.plate.missing) or pixels * 12
-        total += 2 * shot.frames.count * (native + pixels + canvas * 12)
+    for shot in shots:
+        pixels = shot.plate.width * shot.plate.height
+        canvas = max(segment.canvas.width * segment.canvas.height for segment in shot.segments)
+        native = plates.frame_bytes(shot.plate.source, shot.frames.range, missing=shot.plate.missing) or pixels * 12
+        left = sum(segment.leave for segment in shot.segments)
+        total += 2 * (shot.frames.count * (native + pixels + canvas * 12) + left * canvas * 12)
     return total
 
 
-def check_room(shots: Sequence[Sealed], *, folders: Sequence[Path]) -> None:
+def check_room(shots: Iterable[SealedShot], *, folders: Sequence[Path]) -> None:
     """Raises DiskFull when a folder's disk cannot hold what the shots will take, and as room_needed does."""
     needed = room_needed(shots)
     for folder in folders:
+        _check_free(folder, needed, what="the job")
+
+
+def _check_free(folder: Path, needed: int, *, what: str) -> None:
+    try:
         free = shutil.disk_usage(folder).free
-        if free < needed:
-            raise DiskFull(
-                f"the disk has {free / 1e9:.2f} GB free, the job may need {needed / 1e9:.2f} GB",
-                where=Where(file=str(folder)),
-            )
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    if free < needed:
+        raise DiskFull(
+            f"the disk has {free / 1e9:.2f} GB free, {what} may need {needed / 1e9:.2f} GB",
+            where=Where(file=str(folder)),
+        )
 
 
-# --------------------------------------------------------------------------- versions
-
-
-def _shot_folder(folder: Path, shot: str) -> Path:
-    return folder / "shots" / shot
-
-
-def _version_folder(folder: Path, shot: str, version: int) -> Path:
-    return _shot_folder(folder, shot) / f"v{version:03d}"
-
-
-def _versions(folder: Path, shot: str) -> list[int]:
-    """Every version on disk, in order."""
-    place = _shot_folder(folder, shot)
-    if not place.is_dir():
-        return []
-    return sorted(int(entry.name[1:]) for entry in place.iterdir() if re.fullmatch(r"v\d{3,}", entry.name))
+def _bytes_of(shot: SealedShot, reports: Sequence[Report], work: Path, wishes: Wishes) -> int:
+    """What a version will take on disk; raises FrameTruncated for a file that is gone."""
+    total = 0
+    for segment, report in zip(shot.segments, reports, strict=True):
+        folder = segment_folder(work, segment.key)
+        for file in report.frames:
+            if wishes.raw or not file.path.startswith("raw/"):
+                total += (folder / file.path).stat().st_size
+    pixels = shot.plate.width * shot.plate.height
+    return total + (shot.frames.count * pixels * MOVIE_BYTES_OF_A_PIXEL if wishes.movie else 0)
 
 
 # --------------------------------------------------------------------------- what is in a version
 
 
-def _file_number(shot: Shot, frame: int) -> int:
+def _file_number(take: SealedShot | Take, frame: int) -> int:
     """The number a plate frame is delivered under: a sequence's own; a movie's are counted from 1001."""
-    plate = shot.plate
-    if plate.kind == "movie":
-        return FIRST_OF_A_MOVIE + frame - shot.frames.first
-    return plate.number(frame)
+    if take.plate.kind == "movie":
+        return FIRST_OF_A_MOVIE + frame - take.frames.first
+    return take.plate.number(frame)
 
 
-def _place_frames(
-    sealed: Sealed, reports: Sequence[Report], part: Path, name: str, kinds: Sequence[str]
+def _has_raw(report: Report) -> bool:
+    """Whether a segment has the model's own frames; one that was put back from a version without them has not."""
+    return any(file.path.startswith("raw/") for file in report.frames)
+
+
+def _report(shot: SealedShot, index: int, work: Path, wishes: Wishes) -> Report:
+    """The report of a rendered segment."""
+    segment = shot.segment(index, work=work)
+    report = finished(segment)
+    if report is None or (wishes.raw and not _has_raw(report)):
+        forget(Path(segment.folder))
+        raise FrameTruncated(
+            f"segment {index + 1} of {len(shot.segments)} is not rendered, or lost a file",
+            fix="submit again; the segment is rendered again",
+            where=Where(file=segment.folder, shot=shot.id),
+        )
+    return report
+
+
+def _place_files(
+    shot: SealedShot, reports: Sequence[Report], part: Path, name: str, kinds: Sequence[str], work: Path
 ) -> list[TakeFile]:
-    """Copy every segment's frames under their delivered names, each checked against its report as it is read back."""
-    shot = sealed.shot
+    """Copy every segment's frames and history under their delivered names, each checked as it is read back."""
     placed: list[TakeFile] = []
-    for segment, report in zip(sealed.segments, reports, strict=True):
+    for index, (segment, report) in enumerate(zip(shot.segments, reports, strict=True)):
+        folder = segment_folder(work, segment.key)
         for file in report.frames:
             kind, _, number = file.path.partition("/")
-            if kind not in kinds:
+            if file.path == HISTORY:
+                inner = _history_name(index)
+            elif kind in kinds:
+                inner = _inner_name(name, _file_number(shot, int(Path(number).stem)), kind)
+            else:
                 continue
-            inner = _inner_name(name, _file_number(shot, int(Path(number).stem)), kind)
-            _copy(Path(segment.folder) / file.path, part / inner)
+            _copy(folder / file.path, part / inner)
             copied = _file(part, inner)
             if copied.sha256 != file.sha256:
-                forget(Path(segment.folder))
+                forget(folder)
                 raise FrameTruncated(
                     f"{file.path} changed after it was rendered",
                     fix="submit again; the segment is rendered again",
-                    where=Where(file=segment.folder),
+                    where=Where(file=str(folder)),
                 )
             placed.append(copied)
-    wanted = shot.frames.count * len(kinds)
+    wanted = shot.frames.count * len(kinds) + len(shot.segments)
     if len(placed) != wanted:
         raise FrameTruncated(f"{len(placed)} files were rendered, {wanted} are needed", where=Where(shot=shot.id))
     return placed
+
+
+def _history_name(index: int) -> str:
+    return f"history/{index}.npy"
 
 
 def _inner_name(name: str, number: int, kind: str) -> str:
@@ -288,12 +412,8 @@ def _name(take: Take) -> str:
     return take.pattern.removesuffix(".####.exr")
 
 
-def _uses(shot: Shot) -> tuple[Use, ...]:
-    return tuple(Use(clip=use.clip.name if use.clip else None, cut=Span.of(use.frames)) for use in shot.uses)
-
-
 def _take(
-    sealed: Sealed,
+    shot: SealedShot,
     reports: Sequence[Report],
     version: int,
     name: str,
@@ -301,14 +421,13 @@ def _take(
     raw: bool,
     files: Sequence[TakeFile],
 ) -> Take:
-    shot = sealed.shot
     return Take(
-        key=sealed.key,
+        key=shot.key,
         shot=shot.id,
         version=version,
-        uses=_uses(shot),
-        frames=Span.of(shot.frames),
-        stood_in=tuple(frame for frame in shot.plate.missing if frame in shot.frames),
+        uses=shot.uses,
+        frames=shot.frames,
+        stood_in=tuple(frame for frame in shot.plate.missing if frame in shot.frames.range),
         handles_asked=shot.handles_asked,
         handles_given=shot.handles_given,
         pattern=f"{name}.####.exr",
@@ -320,12 +439,25 @@ def _take(
         plate=shot.plate,
         color=shot.color,
         performers=shot.performers,
-        weights=sealed.segments[0].weights,
+        weights=shot.weights,
+        segmenting=shot.segmenting,
         segments=tuple(
-            TakeSegment(frames=segment.keep, **dict(scene))
-            for segment, scene in zip(sealed.segments, shot.scenes, strict=True)
+            TakeSegment(
+                key=segment.key,
+                window=segment.window,
+                overlap=segment.overlap,
+                frames=segment.keep,
+                history=_history_name(index),
+                mode=segment.mode,
+                prompt=segment.prompt,
+                negative_prompt=segment.negative_prompt,
+                seed=segment.seed,
+                sampler=segment.sampler,
+                canvas=segment.canvas,
+            )
+            for index, segment in enumerate(shot.segments)
         ),
-        inputs=sealed.inputs,
+        inputs=shot.inputs,
         files=tuple(files),
         seconds=sum(report.seconds for report in reports),
         peak_bytes=max(report.peak_bytes for report in reports),
@@ -334,45 +466,92 @@ def _take(
     )
 
 
+# --------------------------------------------------------------------------- back into the work folder
+
+
+def _put_back(segment: Segment, own: TakeSegment, take: Take, version: Path) -> bool:
+    """Whether a segment of a take could be put back into its folder: every file linked or copied, and as recorded."""
+    known = {file.path: file for file in take.files}
+    kinds = [kind for kind in KINDS if kind != "raw" or take.raw is not None]
+    sources = {
+        f"{kind}/{frame:07d}.exr": _inner_name(_name(take), _file_number(take, frame), kind)
+        for kind in kinds
+        for frame in own.frames.range.numbers
+    } | {HISTORY: own.history}
+    if not all(inner in known for inner in sources.values()):
+        return False
+    folder = Path(segment.folder)
+    stage = stage_of(folder)
+    with _writing(stage):
+        shutil.rmtree(stage, ignore_errors=True)
+        for kind in kinds:
+            (stage / kind).mkdir(parents=True)
+        for path, inner in sources.items():
+            if not _linked(version / inner, stage / path, known[inner]):
+                shutil.rmtree(stage)
+                return False
+        report = Report(
+            key=segment.key,
+            state="done",
+            frames=tuple(FileDigest(path=path, sha256=known[inner].sha256) for path, inner in sources.items()),
+            seconds=0.0,
+            steps_seconds=(),
+            peak_bytes=0,
+            finished=take.finished,
+            versions=take.versions,
+        )
+        write_text(stage / REPORT, document_text(report))
+    publish(stage, folder)
+    return True
+
+
+def _linked(source: Path, target: Path, known: TakeFile) -> bool:
+    """Whether a delivered file is now also `target`, with the size and the content its record says."""
+    try:
+        if source.stat().st_size != known.bytes:
+            return False
+        try:
+            os.link(source, target)
+        except OSError:  # another disk, or one without links
+            _copy(source, target)
+    except FileNotFoundError:
+        return False
+    return sha256_of(target) == known.sha256
+
+
 # --------------------------------------------------------------------------- what people look at
 
 
-def _frame_path(folder: Path, shot: Shot, name: str, frame: int) -> Path:
+def _frame_path(folder: Path, shot: SealedShot, name: str, frame: int) -> Path:
     """The delivered file of one plate frame of a shot."""
     return folder / _inner_name(name, _file_number(shot, frame), "frames")
 
 
-def _write_movie(sealed: Sealed, folder: Path, movie: str) -> None:
+def _write_movie(shot: SealedShot, folder: Path, movie: str) -> None:
     """The review movie: the delivered frames as a display shows them, with the plate's timecode."""
-    shot, name = sealed.shot, movie.removesuffix(".mov")
-    color = color_of(sealed.segments[0])
+    name, plate, color = movie.removesuffix(".mov"), shot.plate, color_of(shot)
 
     def pictures() -> Iterator[NDArray[np.float32]]:
-        for frame in shot.frames.numbers:
+        for frame in shot.frames.range.numbers:
             yield color.to_display(exr.read_rgb(_frame_path(folder, shot, name, frame)))
 
-    start = shot.plate.timecode_start
     code = None
-    if start is not None:
-        code = timecode(
-            start + shot.frames.first - shot.plate.frames.first, shot.plate.rate, drop=shot.plate.drop_frame
-        )
-    movies.write_movie(
-        folder / movie, pictures(), rate=shot.plate.rate, timecode=code, pixel_aspect=shot.plate.pixel_aspect
-    )
+    if plate.timecode_start is not None:
+        first = plate.timecode_start + shot.frames.first - plate.frames.first
+        code = timecode(first, plate.rate, drop=plate.drop_frame)
+    movies.write_movie(folder / movie, pictures(), rate=plate.rate, timecode=code, pixel_aspect=plate.pixel_aspect)
 
 
-def _write_shot_sheet(sealed: Sealed, version: Path, take: Take, path: Path) -> None:
+def _write_shot_sheet(shot: SealedShot, version: Path, take: Take, path: Path) -> None:
     """The sheet of a shot: before, after, difference and mattes at a few frames."""
-    segment, shot = sealed.segments[0], sealed.shot
-    color = color_of(segment)
-    used = sorted({frame for use in shot.uses for frame in use.frames.numbers})
+    color, first = color_of(shot), shot.segments[0]
+    used = sorted({frame for use in shot.uses for frame in use.cut.range.numbers})
     picks = sorted({used[round(step * (len(used) - 1) / (SHEET_ROWS - 1))] for step in range(SHEET_ROWS)})
     name = _name(take)
     slots = [mattes.SLOT_NUMBERS[performer.slot] for performer in take.performers]
-    read_mattes = matte_reader(segment)
+    read_mattes = matte_reader(shot)
     rows: list[SheetRow] = []
-    with open_plate(segment) as plate:
+    with open_plate(shot) as plate:
         for frame in picks:
             rows.append(
                 SheetRow(
@@ -383,7 +562,7 @@ def _write_shot_sheet(sealed: Sealed, version: Path, take: Take, path: Path) -> 
                 )
             )
     path.parent.mkdir(parents=True, exist_ok=True)
-    title = f"{take.shot} v{take.version:03d}  {segment.mode}  seed {segment.seed}"
+    title = f"{take.shot} v{take.version:03d}  {first.mode}  seed {first.seed}"
     cast = {performer.id: performer.slot for performer in take.performers}
     write_sheet(path, title=title, rows=rows, cast=cast, pixel_aspect=take.plate.pixel_aspect)
 

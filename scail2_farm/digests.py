@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -40,6 +40,11 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
+def sha256_of_several(digests: Mapping[str, str]) -> str:
+    """One digest over those of several files by name: of `DIGEST  NAME` lines in the order of the names."""
+    return sha256_text("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)))
+
+
 class Digests:
     """The digests of one job's inputs."""
 
@@ -69,8 +74,22 @@ class Digests:
 
     def of_folder(self, folder: Path, names: Iterable[str]) -> FileDigest:
         """One digest over named files of a folder."""
-        lines = "".join(f"{self.of(folder / name).sha256}  {name}\n" for name in sorted(names))
-        return FileDigest(path=str(folder), sha256=sha256_text(lines))
+        digests = {name: self.of(folder / name).sha256 for name in names}
+        return FileDigest(path=str(folder), sha256=sha256_of_several(digests))
+
+    def changed(self, path: Path) -> bool:
+        """Whether a file is gone, or is not of the size and time that are remembered; False for one nobody knows.
+
+        Raises StorageError.
+        """
+        known = self._known.get(str(path))
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            raise storage_error(error, path) from error
+        return known is not None and known[:2] != (stat.st_size, stat.st_mtime_ns)
 
     def save(self) -> None:
         """Remember what was hashed.

@@ -33,7 +33,7 @@ from pydantic import (
     model_validator,
 )
 
-from scail2_farm.errors import FarmError, SubmissionInvalid, Where, storage_error
+from scail2_farm.errors import FarmError, SubmissionInvalid, Where, kind_of, storage_error
 from scail2_farm.frames import FramePattern, FrameRange, exact_rate
 
 Slot = Literal["blue", "red", "green", "magenta", "cyan", "yellow"]
@@ -503,8 +503,7 @@ class Segment(Document):
     shot: str
     index: int
     count: int = Field(description="segments of the shot")
-    window: Span = Field(description="plate frames the window covers; the tail beyond the shot repeats its last frame")
-    shot_frames: Span = Field(description="plate frames of the shot, handles included")
+    window: Span = Field(description="plate frames the window covers; those beyond `keep` repeat its last frame")
     overlap: int = Field(description="history frames taken from the previous segment; 0 for the first")
     keep: Span = Field(description="plate frames this segment hands in")
     leave: int = Field(description="last frames left as history for a segment after this one")
@@ -536,11 +535,14 @@ class Report(Document):
     versions: dict[str, str]
 
 
-class Moment(Document):
-    """A time of the cut: a count at a rate, both exact."""
+Exact = Annotated[Fraction, PlainSerializer(str, return_type=str)]
 
-    value: Annotated[Fraction, PlainSerializer(str, return_type=str)]
-    rate: Rate
+
+class Moment(Document):
+    """A time of the cut: a count at a rate, both as the cut has them."""
+
+    value: Exact
+    rate: Exact
 
 
 class Use(Document):
@@ -567,7 +569,7 @@ class SealedSegment(Scene):
     """One window of a shot, known by content; frames are the plate's."""
 
     key: str = Field(description="sha256 over what decides the pixels, chained through the previous segment")
-    window: Span = Field(description="plate frames the window covers; the tail beyond the shot repeats its last frame")
+    window: Span = Field(description="plate frames the window covers; those beyond `keep` repeat its last frame")
     overlap: int = Field(description="history frames taken from the previous segment; 0 for the first")
     keep: Span = Field(description="plate frames it hands in")
     leave: int = Field(description="last frames left as history for a segment after this one")
@@ -585,6 +587,7 @@ class SealedShot(Document):
     plate: PlateSource
     color: PlateColor
     performers: Annotated[tuple[Performer, ...], Field(min_length=1, max_length=6)]
+    segmenting: Segmenting = Segmenting()
     segments: Annotated[tuple[SealedSegment, ...], Field(min_length=1)]
     weights: FileDigest
     inputs: tuple[FileDigest, ...] = Field(
@@ -606,7 +609,6 @@ class SealedShot(Document):
             index=index,
             count=len(self.segments),
             window=own.window,
-            shot_frames=self.frames,
             overlap=own.overlap,
             keep=own.keep,
             leave=own.leave,
@@ -662,6 +664,7 @@ class Take(Document):
     color: PlateColor
     performers: tuple[Performer, ...]
     weights: FileDigest
+    segmenting: Segmenting
     segments: tuple[TakeSegment, ...]
     inputs: tuple[FileDigest, ...]
     files: tuple[TakeFile, ...]
@@ -692,6 +695,14 @@ class Submission(Document):
     priority: Annotated[int, Field(ge=0, le=100)] = 50
 
 
+def _as_text(value: object) -> object:
+    """A text without what UTF-8 has no place for: half characters, and the bytes Python keeps as such."""
+    if not isinstance(value, str):
+        return value
+    told = re.sub("[\udc80-\udcff]", lambda half: f"\\x{ord(half[0]) - 0xDC00:02x}", value)
+    return told.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class Fault(Document):
     """A FarmError as it crosses a process."""
 
@@ -703,8 +714,14 @@ class Fault(Document):
 
     @classmethod
     def of(cls, error: FarmError) -> Fault:
-        """The fault of an error."""
-        return cls.model_validate(error.as_json())
+        """The fault of an error; bytes that are no text, as file names may hold them, stand in it as \\xNN."""
+        told = error.as_json()
+        where = {key: _as_text(value) for key, value in cast("dict[str, object]", told["where"]).items()}
+        return cls.model_validate({key: _as_text(value) for key, value in told.items()} | {"where": where})
+
+    def error(self) -> FarmError:
+        """The error again, on the other side."""
+        return kind_of(self.code)(self.what, why=self.why, fix=self.fix, where=Where(**cast("Any", self.where)))
 
 
 class PlanTask(Document):
@@ -815,18 +832,44 @@ class DoneSaid(Document):
     peak_bytes: int = 0
 
 
+Failure = Literal["input", "changed", "setup", "storage", "memory", "engine", "guard", "crash"]
+"""Sorts of failures of a task, which decide what becomes of it."""
+
+
 class FailedSaid(Document):
     """A task failed."""
 
     said: Literal["failed"] = "failed"
     fault: Fault
-    kind: Literal["input", "changed", "setup", "storage", "memory", "engine", "guard", "crash"]
+    kind: Failure
 
 
 Said = Annotated[StepSaid | DoneSaid | FailedSaid, Field(discriminator="said")]
 
 
+class Request(Document):
+    """What somebody asks of a running farm; `ref` is JOB, JOB/SHOT, JOB/SHOT/SEGMENT or a shot of one job alone."""
+
+    schema_: Literal["scail2-farm/request@1"] = Field(default="scail2-farm/request@1", alias="schema")
+    verb: Literal["status", "why", "submitted", "pause", "resume", "cancel", "retry", "priority", "gc"]
+    ref: Text | None = None
+    seed: Seed | None = Field(default=None, description="with `retry`: the shot is rendered as another take")
+    priority: Annotated[int, Field(ge=0, le=100)] | None = None
+    dry_run: bool = Field(default=False, description="with `gc`: nothing is removed")
+
+
+class Reply(Document):
+    """The farm's answer to a Request."""
+
+    schema_: Literal["scail2-farm/reply@1"] = Field(default="scail2-farm/reply@1", alias="schema")
+    said: tuple[str, ...] = Field(default=(), description="what was done or found, a sentence each")
+    document: dict[str, object] = Field(default={}, description="what `--json` prints")
+    fault: Fault | None = None
+
+
 PROMISED: Mapping[str, type[Document]] = {
+    "request.v1.json": Request,
+    "reply.v1.json": Reply,
     "submission.v1.json": Submission,
     "shot.v1.json": SealedShot,
     "shot-manifest.v1.json": ShotManifest,

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 from scail2_farm.errors import storage_error
@@ -76,6 +77,7 @@ def describe_frames(frames: Iterable[int], *, most: int = 5) -> str:
     return f"{shown} and {left} more" if left else shown
 
 
+@lru_cache(typed=True)
 def exact_rate(written: str | float | int | Fraction) -> Fraction:
     """The exact rate behind a written one: an integer or n*1000/1001 within 0.006, else the number itself.
 

@@ -1,27 +1,39 @@
 """The corridor walked once, in this process: a plan in; takes, sheets and the returned cut out.
 
 A job that is stopped, even by SIGKILL, goes on at its first unfinished segment when it is submitted again: finished
-segments are found by their keys, finished takes by theirs. A shot that fails does not stop the others.
+segments are found by their keys, in the work folder or in an earlier version of the shot, finished takes by theirs. A
+segment counts once the guards have looked at it and its inputs are still what they were. A shot that fails does not
+stop the others.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scail2_farm import deliver, engine, render
-from scail2_farm.documents import Report, Take, write_text
-from scail2_farm.editorial.takes import TakeLink, link_takes, write_edit
-from scail2_farm.errors import DeliveryBusy, FarmError, SetupError, ShareUnavailable, Where, storage_error
+from scail2_farm import deliver, engine, guards, render
+from scail2_farm.digests import Digests
+from scail2_farm.documents import SealedShot, Segment, Take, write_text
+from scail2_farm.editorial.takes import link_takes, write_edit
+from scail2_farm.errors import (
+    FarmError,
+    FrameTruncated,
+    GuardFailed,
+    SetupError,
+    ShareUnavailable,
+    Where,
+    storage_error,
+)
 from scail2_farm.plan import Plan, Probing
-from scail2_farm.seal import Sealed, seal
+from scail2_farm.seal import memory_of, seal, unchanged
+
+LEAST_ROWS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,14 +126,23 @@ def run(plan: Plan, *, weights: Path, raw: bool) -> Generator[Event, None, Outco
             fix="make it writable, or copy the edit and its manifest elsewhere",
             where=Where(file=str(plan.folder)),
         )
-    with _alone(work):
-        shots = yield from seal(plan.shots, weights=weights, work=work)
+    with deliver.alone(plan.deliver_to):
+        shots: list[SealedShot] = []
+        for step in seal(plan.shots, weights=weights, work=work):
+            if isinstance(step, SealedShot):
+                shots.append(step)
+            else:
+                yield step
         wishes = deliver.Wishes(raw=raw, movie=plan.manifest is None or plan.manifest.document.deliver.movie != "none")
         there = yield from _there(shots, outcome, wishes)
-        left = [sealed for sealed in shots if sealed.shot.id not in there]
+        left = [shot for shot in shots if shot.id not in there]
+        for done, shot in enumerate(left):
+            yield Probing(what=shot.id, done=done, of=len(left))
+            deliver.restore(shot, folder=plan.deliver_to, work=work, wishes=wishes)
         if left:
             deliver.check_room(left, folders=[work])
-        yield from _shots(shots, there, _Pace(left), weights, outcome, wishes)
+        furnace = _Furnace(weights=weights, work=work, digests=memory_of(work), pace=_Pace(left, work))
+        yield from _shots(shots, there, furnace, outcome, wishes)
         if not outcome.faults:
             _sweep(work)
         try:
@@ -132,115 +153,138 @@ def run(plan: Plan, *, weights: Path, raw: bool) -> Generator[Event, None, Outco
     return outcome
 
 
-def _there(
-    shots: Sequence[Sealed], outcome: Outcome, wishes: deliver.Wishes
-) -> Generator[Event, None, dict[str, tuple[Take, deliver.Earlier]]]:
-    """The takes that need not be rendered, by shot; what is wrong with those on disk is told before anything is."""
-    there: dict[str, tuple[Take, deliver.Earlier]] = {}
-    for sealed in shots:
-        found = deliver.earlier(sealed, folder=outcome.plan.deliver_to, wishes=wishes)
+def _there(shots: Sequence[SealedShot], outcome: Outcome, wishes: deliver.Wishes) -> Generator[Event, None, set[str]]:
+    """The shots that need not be rendered; what is wrong with the takes on disk is told before anything is."""
+    there: set[str] = set()
+    for shot in shots:
+        found = deliver.earlier(shot, folder=outcome.plan.deliver_to, wishes=wishes)
         if found is None:
             continue
         if found.words:
-            outcome.warnings.append(f"{sealed.shot.id}: {found.words}")
-            yield TakeLacking(shot=sealed.shot.id, warning=found.words)
+            outcome.warnings.append(f"{shot.id}: {found.words}")
+            yield TakeLacking(shot=shot.id, warning=found.words)
         if found.usable is not None:
-            there[sealed.shot.id] = found.usable, found
+            there.add(shot.id)
     return there
 
 
 def _shots(
-    shots: Sequence[Sealed],
-    there: Mapping[str, tuple[Take, deliver.Earlier]],
-    pace: _Pace,
-    weights: Path,
-    outcome: Outcome,
-    wishes: deliver.Wishes,
+    shots: Sequence[SealedShot], there: Set[str], furnace: _Furnace, outcome: Outcome, wishes: deliver.Wishes
 ) -> Generator[Event, None, None]:
-    loaded: engine.Engine | None = None
-    for sealed in shots:
-        known = there.get(sealed.shot.id)
+    for shot in shots:
+        again = shot.id in there
         try:
-            if known is not None:
-                take, earlier = known
-                found = deliver.refresh(sealed, take, earlier), earlier.folder
-            else:
-                reports: list[Report] = []
-                for segment in sealed.segments:
-                    report = render.finished(segment)
-                    if report is None:
-                        if loaded is None:
-                            yield Probing(what=f"loading {weights.name}", done=0, of=1)
-                            loaded = engine.load(weights)
-                        report = yield from _segment(sealed, segment.index, loaded, pace)
-                    reports.append(report)
-                    pace.finish(sealed, segment.index)
-                yield Probing(what=f"delivering {sealed.shot.id}", done=0, of=1)
-                found = deliver.deliver(sealed, reports, folder=outcome.plan.deliver_to, wishes=wishes)
+            if not again:
+                for index in range(len(shot.segments)):
+                    yield from furnace.render(shot, index)
+                yield Probing(what=f"delivering {shot.id}", done=0, of=1)
+            take, folder = deliver.deliver(shot, folder=outcome.plan.deliver_to, work=furnace.work, wishes=wishes)
         except SetupError:
             raise
         except FarmError as fault:
-            fault.where = fault.where if fault.where.shot else replace(fault.where, shot=sealed.shot.id)
+            fault.where = fault.where if fault.where.shot else replace(fault.where, shot=shot.id)
             outcome.faults.append(fault)
-            yield ShotFailed(shot=sealed.shot.id, fault=fault)
+            yield ShotFailed(shot=shot.id, fault=fault)
             continue
-        done = ShotDone(shot=sealed.shot.id, take=found[0], folder=found[1], again=known is not None)
+        done = ShotDone(shot=shot.id, take=take, folder=folder, again=again)
         outcome.done.append(done)
         yield done
 
 
-def _segment(sealed: Sealed, index: int, loaded: engine.Engine, pace: _Pace) -> Generator[Event, None, Report]:
-    """Render one segment, telling every step; closing the job closes the engine."""
-    segment = sealed.segments[index]
-    with closing(render.render(segment, engine=loaded)) as steps:
-        while True:
+@dataclass(slots=True, kw_only=True)
+class _Furnace:
+    """What renders the segments of a job, one after the other; the weights are opened when the first must be."""
+
+    weights: Path
+    work: Path
+    digests: Digests
+    pace: _Pace
+    engine: engine.Engine | None = None
+
+    def render(self, shot: SealedShot, index: int) -> Generator[Event, None, None]:
+        """Render a segment that is not in the work folder yet, look at it, and put it there.
+
+        One that the guards refuse is tried once more, in the careful policy. Raises FarmError.
+        """
+        final = shot.segment(index, work=self.work)
+        if render.finished(final) is None:
+            if self.engine is None:
+                yield Probing(what=f"loading {self.weights.name}", done=0, of=1)
+                self.engine = engine.load(self.weights)
+            folder = Path(final.folder)
+            stage = shot.segment(index, work=self.work, folder=render.stage_of(folder))
+            unchanged(shot, index, digests=self.digests)
             try:
-                step = next(steps)
-            except StopIteration as stop:
-                report: Report = stop.value
-                return report
-            done, eta = pace.at(sealed, index, step.step / step.of)
-            yield Rendering(
-                shot=sealed.shot.id,
-                segment=index,
-                segments=len(sealed.segments),
-                step=step.step,
-                steps=step.of,
-                done=done,
-                eta_s=eta,
-            )
+                yield from self._stage(shot, stage, self.engine)
+            except GuardFailed:
+                with _careful(self.engine):
+                    yield from self._stage(shot, stage, self.engine)
+            render.publish(Path(stage.folder), folder)
+        self.pace.finish(shot, index)
+
+    def _stage(self, shot: SealedShot, stage: Segment, loaded: engine.Engine) -> Generator[Event, None, None]:
+        """Render one segment, telling every step, and look at it; closing the job closes the engine."""
+        try:
+            with closing(render.render(stage, engine=loaded)) as steps:
+                for step in steps:
+                    done, eta = self.pace.at(shot, stage.index, step.step / step.of)
+                    yield Rendering(
+                        shot=shot.id,
+                        segment=stage.index,
+                        segments=stage.count,
+                        step=step.step,
+                        steps=step.of,
+                        done=done,
+                        eta_s=eta,
+                    )
+            guards.check(stage)
+            unchanged(shot, stage.index, digests=self.digests)
+        except (GuardFailed, FrameTruncated):
+            render.forget(Path(stage.folder))
+            raise
+
+
+@contextmanager
+def _careful(loaded: engine.Engine) -> Generator[None]:
+    """The safe policy: smaller pieces at a time."""
+    rows = loaded.rows
+    loaded.rows = max(LEAST_ROWS, rows // 4)
+    try:
+        yield
+    finally:
+        loaded.rows = rows
 
 
 class _Pace:
     """The job's work in frames x steps, how much of it is done, and the time the rest will take at the pace so far."""
 
-    def __init__(self, shots: Sequence[Sealed]):
+    def __init__(self, shots: Sequence[SealedShot], work: Path):
         self._todo: dict[str, float] = {}
-        for sealed in shots:
-            for segment in sealed.segments:
+        for shot in shots:
+            for segment in shot.segments:
                 pixels = segment.canvas.width * segment.canvas.height * segment.window.count
                 self._todo[segment.key] = float(pixels * (segment.sampler.steps + 4))
         self._total = sum(self._todo.values())
-        for sealed in shots:
-            for segment in sealed.segments:
-                if render.finished(segment) is not None:
+        for shot in shots:
+            for index, segment in enumerate(shot.segments):
+                if render.finished(shot.segment(index, work=work)) is not None:
                     self._todo[segment.key] = 0.0
         self._found = self._total - sum(self._todo.values())
         self._done = self._found
         self._started = time.monotonic()
 
-    def at(self, sealed: Sealed, index: int, share: float) -> tuple[float, float | None]:
+    def at(self, shot: SealedShot, index: int, share: float) -> tuple[float, float | None]:
         """The share of the job that is done with this share of a segment done, and the seconds left."""
-        done = self._done + self._todo[sealed.segments[index].key] * share
+        done = self._done + self._todo[shot.segments[index].key] * share
         rendered = done - self._found
         elapsed = time.monotonic() - self._started
         left = elapsed / rendered * (self._total - done) if rendered > 0 else None
         return (done / self._total if self._total else 1.0), left
 
-    def finish(self, sealed: Sealed, index: int) -> None:
+    def finish(self, shot: SealedShot, index: int) -> None:
         """Count a segment as done, once."""
-        self._done += self._todo.get(sealed.segments[index].key, 0.0)
-        self._todo[sealed.segments[index].key] = 0.0
+        self._done += self._todo.get(shot.segments[index].key, 0.0)
+        self._todo[shot.segments[index].key] = 0.0
 
 
 # --------------------------------------------------------------------------- the returned cut
@@ -251,56 +295,13 @@ def _return_cut(plan: Plan, done: Sequence[ShotDone]) -> Path | None:
     edit = plan.edit
     if edit is None or not done:
         return None
-    shots = {shot.id: shot for shot in plan.shots}
-    links: dict[str, TakeLink] = {}
-    for shot in done:
-        take = shot.take
-        for use in shots[shot.shot].uses:
-            if use.clip is None or use.used is None:
-                continue
-            links[use.clip.id] = TakeLink(
-                folder=shot.folder,
-                prefix=take.pattern.partition("####")[0],
-                padding=4,
-                suffix=".exr",
-                first_file=take.first_file,
-                frame_step=take.plate.step,
-                count=take.frames.count,
-                start=use.used.time_of(take.frames.first),
-                metadata={
-                    "take": take.key,
-                    "shot": take.shot,
-                    "version": take.version,
-                    "movie": take.movie,
-                },
-            )
+    links = deliver.links((shot.take, shot.folder) for shot in done)
     path = plan.folder / f"{plan.name}.scail2.otio"
     write_edit(link_takes(edit, links, beside=plan.folder), path)
     return path
 
 
 # --------------------------------------------------------------------------- the work folder
-
-
-@contextmanager
-def _alone(work: Path) -> Generator[None]:
-    """Hold the work folder: two jobs never render into one delivery at the same time.
-
-    Raises DeliveryBusy when another process holds it, StorageError when it cannot be made.
-    """
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        lock = (work / "lock").open("w")
-    except OSError as error:
-        raise storage_error(error, work) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DeliveryBusy("this cut is being rendered by another process", where=Where(file=str(work))) from None
-        except OSError as error:  # some network file systems know no locks
-            raise storage_error(error, work) from error
-        yield
 
 
 def _sweep(work: Path) -> None:

@@ -6,19 +6,39 @@ become in `seal`.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
-from scail2_farm.documents import CharacterLibrary, Loaded, PlateSource, ShotManifest, load_document
+from scail2_farm.documents import CharacterLibrary, Loaded, PlateSource, Scene, ShotManifest, load_document
 from scail2_farm.editorial.cast import Casting, cast_clips
+from scail2_farm.editorial.formats import BUNDLES
+from scail2_farm.editorial.paths import is_relative
 from scail2_farm.editorial.timeline import Edit, read_edit
-from scail2_farm.errors import FarmError, SubmissionInvalid, Where, storage_error
+from scail2_farm.errors import (
+    FarmError,
+    MatteMismatch,
+    PlateMissing,
+    PlateUnreadable,
+    ShareUnavailable,
+    StorageError,
+    SubmissionInvalid,
+    Where,
+    storage_error,
+)
 from scail2_farm.frames import FrameRange, timecode
 from scail2_farm.search import Index
 from scail2_farm.shots import Shot, ShotPlanner
+from scail2_farm.versions import takes
+
+HOLDING = (PlateMissing, PlateUnreadable, MatteMismatch, StorageError)
+"""What stops one shot of a dropped submission, and no other: it may be mended while those are rendered."""
+
+MOST_TOLD = 3
+"""Paths or faults that one line names; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +52,12 @@ class Probing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a submission comes to; `notes` are readings of the edit and the rules worth telling."""
+    """What a submission comes to; `notes` are readings of the edit and the rules worth telling.
+
+    With any of `faults` nothing is rendered. Of a dropped submission `held` are the shots that cannot be, each with
+    what is wrong with it, while the others can. `deliver_to` holds shots/ and sheets/; `cut` is where the returned cut
+    goes, None without an edit.
+    """
 
     name: str
     folder: Path
@@ -42,15 +67,31 @@ class Plan:
     shots: tuple[Shot, ...]
     notes: tuple[str, ...]
     faults: tuple[FarmError, ...]
+    held: Mapping[str, FarmError]
     deliver_to: Path
+    cut: Path | None
 
     def as_json(self) -> dict[str, object]:
         """The plan as `check --json` and `submit --json` print it."""
+        return {name: list(rows) for name, rows in self._rows().items()}
+
+    def pieces(self) -> Iterator[str]:
+        """That document as text, a row at a time: of a long cut it is too much to be held at once."""
+        before = "{"
+        for name, rows in self._rows().items():
+            yield f"{before}{json.dumps(name)}: ["
+            yield from (
+                f"{',' if number else ''}\n{json.dumps(row, ensure_ascii=False)}" for number, row in enumerate(rows)
+            )
+            before = "\n],\n"
+        yield "\n]}\n"
+
+    def _rows(self) -> dict[str, Iterator[object]]:
         renders = {use.casting.shot: shot.id for shot in self.shots for use in shot.uses}
         return {
-            "clips": [_casting_json(casting, renders.get(casting.shot)) for casting in self.castings],
-            "shots": [_shot_json(shot) for shot in self.shots],
-            "notes": list(self.notes),
+            "clips": (_casting_json(casting, renders.get(casting.shot)) for casting in self.castings),
+            "shots": (_shot_json(shot) for shot in self.shots),
+            "notes": iter(self.notes),
         }
 
 
@@ -89,6 +130,10 @@ def plan(
     rate: Fraction | None = None,
     search: Sequence[Path] = (),
     casting_required: bool = True,
+    dropped: bool = False,
+    home: Path | None = None,
+    fallback: Path | None = None,
+    seeds: Mapping[str, int] | None = None,
 ) -> Generator[Probing, None, Plan]:
     """Plan an edit, or a manifest that names one or lists explicit shots.
 
@@ -96,41 +141,49 @@ def plan(
     says), `search` are folders in which offline media is looked for, beside those of the manifest.
     `casting_required` is False for `check`, where an edit without a manifest is listed and no fault.
 
+    `dropped`: the submission does not lie where it was made. Relative paths are taken in `home`, the folder it was made
+    in, or under `source_dir`; where neither is known they are a fault. What stops one shot alone goes to Plan.held.
+    Takes and the returned cut go to `deliver.to`, else `home`, else `source_dir`, else `fallback`.
+
+    `seeds` are by shot, and outrank all that the manifest says of it.
+
     Yields what is being probed; returns the Plan with every fault found. Raises SubmissionInvalid for a path that is
     not UTF-8, since no document could name it.
     """
-    submission = submission.absolute()
-    _utf8(submission)
-    faults: list[FarmError] = []
-    manifest = submission if is_manifest(submission) else (manifest or find_manifest(submission))
-    if manifest is None and casting_required:
-        faults.append(_no_manifest(submission))
-    loaded: Loaded[ShotManifest] | None = None
-    library: Loaded[CharacterLibrary] | None = None
-    if manifest is not None:
-        yield Probing(what=manifest.name, done=0, of=1)
-        loaded, library = _documents(manifest.absolute(), faults, named=manifest != submission)
-    edit_path = _edit_path(submission, loaded)
-    edit: Edit | None = None
-    if edit_path is not None:
-        yield Probing(what=edit_path.name, done=0, of=1)
-        edit = _read_edit(edit_path, loaded, timeline, rate, faults)
+    read = _Reading(submission=submission.absolute(), moved=dropped, home=home)
+    _utf8(read.submission)
+    read.find_manifest(manifest, required=casting_required)
+    if read.manifest is not None:
+        yield Probing(what=read.manifest.name, done=0, of=1)
+        read.read_manifest()
+        read.read_library()
+    loaded, library = read.loaded, read.library
+    if read.edit_path is not None:
+        yield Probing(what=read.edit_path.name, done=0, of=1)
+        read.read_edit(timeline, rate)
+    faults, edit = read.faults, read.edit
     castings: tuple[Casting, ...] = ()
     notes: list[str] = list(edit.notes) if edit is not None else []
-    if edit is not None or edit_path is None:
+    if edit is not None or (read.edit_path is None and (loaded is None or loaded.document.timeline is None)):
         cast = cast_clips(edit, loaded, library)
         castings = cast.castings
         notes += cast.notes
         faults += cast.faults
-    if manifest is not None and loaded is None:
+    if read.manifest is not None and loaded is None:
         castings = tuple(replace(casting, reason="the manifest cannot be read") for casting in castings)
+    name = job_name(read.edit_path or read.submission)
+    folder = (read.edit_path or read.submission).parent
+    to = read.deliver_to(fallback)
     shots: tuple[Shot, ...] = ()
-    if loaded is not None and library is not None:
-        shots = yield from _shots(castings, loaded, library, search, notes, faults)
-    name = job_name(edit_path or submission)
-    folder = (edit_path or submission).parent
-    to = loaded.document.deliver.to if loaded is not None else None
-    deliver_to = Path(os.path.normpath(_root(loaded) / to)) if loaded is not None and to else folder
+    held: Mapping[str, FarmError] = {}
+    if lost := list(read.lost_paths(castings, search)):
+        faults.append(_nowhere(lost, read.manifest))
+    elif loaded is not None and library is not None:
+        root = read.root or folder  # without a root every path is absolute
+        shots, own = yield from _shots(castings, loaded, library, root, search, to / f"{name}.scail2", notes, faults)
+        held = _held(own) if dropped else {}
+        faults += [fault for fault in own if not (dropped and isinstance(fault, HOLDING))]
+        shots = tuple(_seeded(shot, seeds or {}) for shot in shots if shot.id not in held)
     return Plan(
         name=name,
         folder=folder,
@@ -140,21 +193,223 @@ def plan(
         shots=shots,
         notes=tuple(notes),
         faults=tuple(_told_once(faults)),
-        deliver_to=deliver_to / f"{name}.scail2",
+        held=held,
+        deliver_to=to / f"{name}.scail2",
+        cut=None if read.edit_path is None else (to if dropped else folder) / f"{name}.scail2.otio",
     )
+
+
+def edit_of(
+    submission: Path,
+    *,
+    manifest: Path | None = None,
+    timeline: str | None = None,
+    rate: Fraction | None = None,
+    dropped: bool = False,
+    home: Path | None = None,
+) -> Edit | None:
+    """The edit of a submission as `plan` reads it, to be returned with takes; None when it has none.
+
+    Raises FarmError when it no longer reads.
+    """
+    read = _Reading(submission=submission.absolute(), moved=dropped, home=home)
+    read.find_manifest(manifest, required=False)
+    if read.manifest is not None:
+        read.read_manifest()
+    if read.edit_path is not None:
+        read.read_edit(timeline, rate)
+    if read.faults:
+        raise read.faults[0]
+    return read.edit
+
+
+# --------------------------------------------------------------------------- the files of a submission
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reading:
+    """The files of a submission, read one after the other; `faults` gathers what is wrong with them.
+
+    `moved`: it does not lie where it was made, so its own folder says nothing; `home`, when it is known, does.
+    """
+
+    submission: Path
+    moved: bool
+    home: Path | None
+    manifest: Path | None = None
+    loaded: Loaded[ShotManifest] | None = None
+    library: Loaded[CharacterLibrary] | None = None
+    edit: Edit | None = None
+    faults: list[FarmError] = field(default_factory=list[FarmError])
+
+    @property
+    def root(self) -> Path | None:
+        """What relative paths in the manifest are taken in: its source_dir, else its home; None: nothing says."""
+        home = self.home if self.moved else (self.manifest or self.submission).parent
+        source = self.loaded.document.source_dir if self.loaded is not None else None
+        return home if source is None else _within(home, source)
+
+    @property
+    def edit_path(self) -> Path | None:
+        """The edit: the submission, or what its manifest names."""
+        return self._timeline if is_manifest(self.submission) else self.submission
+
+    @property
+    def _timeline(self) -> Path | None:
+        """The edit that the manifest names."""
+        named = self.loaded.document.timeline if self.loaded is not None else None
+        return None if named is None else _within(self.root, named)
+
+    @property
+    def media_folder(self) -> Path | None:
+        """What relative addresses in the edit are taken in; the edit's own folder when it was not moved."""
+        assert self.edit_path is not None, "asked of an edit"
+        if self.loaded is not None and self.loaded.document.source_dir is not None:
+            return self.root
+        return self.home if self.moved and self._timeline != self.edit_path else self.edit_path.parent
+
+    def find_manifest(self, named: Path | None, *, required: bool) -> None:
+        """The manifest: the submission itself, the one that is `named`, or the one beside it."""
+        found = self.submission if is_manifest(self.submission) else named or find_manifest(self.submission)
+        if found is not None:
+            self.manifest = found.absolute()
+        elif required:
+            self.faults.append(no_manifest(self.submission))
+
+    def read_manifest(self) -> None:
+        """The manifest as a document."""
+        assert self.manifest is not None, "asked of a manifest"
+        self.loaded, found = load_document(self.manifest, ShotManifest)
+        lacking = self.manifest != self.submission and not self.manifest.exists()  # it was named by a flag
+        self.faults += [_manifest_missing(fault) for fault in found] if lacking else found
+
+    def read_library(self) -> None:
+        """The character library that the manifest names.
+
+        Raises ShareUnavailable for a submission that was moved when its `source_dir` is away: it can wait.
+        """
+        if self.loaded is None:
+            return
+        away = _away(self.loaded, self.root)
+        if away is not None and self.moved:
+            raise away
+        if away is not None:
+            self.faults.append(away)
+            return
+        written = self.loaded.document.characters
+        path = _within(self.root, written)
+        if path is not None:  # else it is told with the other paths that lead nowhere
+            self.library, found = load_document(path, CharacterLibrary)
+            self.faults += [_library_missing(self.loaded, path, fault) for fault in found]
+
+    def read_edit(self, timeline: str | None, rate: Fraction | None) -> None:
+        """The edit, read as the manifest says."""
+        path, folder = self.edit_path, self.media_folder
+        assert path is not None, "asked of an edit"
+        document = self.loaded.document if self.loaded is not None else None
+        try:
+            if document is None:
+                edit = read_edit(path, timeline=timeline, source_dir=folder, rate=rate)
+            else:
+                edit = read_edit(
+                    path,
+                    timeline=timeline,
+                    tracks=document.tracks,
+                    path_map=document.path_map,
+                    source_dir=folder,
+                    rate=rate or document.rate,
+                    prefer=document.media.prefer,
+                    include_disabled=document.include_disabled,
+                )
+        except FarmError as fault:
+            self.faults.append(fault)
+        else:
+            lost = folder is None and path.suffix.lower() not in BUNDLES
+            self.edit = replace(edit, folder=None) if lost else edit
+
+    def deliver_to(self, fallback: Path | None) -> Path:
+        """The folder in which takes get one of the submission's name."""
+        own = (self.edit_path or self.submission).parent
+        to = self.loaded.document.deliver.to if self.loaded is not None else None
+        if to is not None:
+            return _within(self.root, to) or own
+        return (self.home or self.root or fallback or own) if self.moved else own
+
+    def lost_paths(self, castings: Iterable[Casting], search: Sequence[Path]) -> Iterator[str]:
+        """Relative paths of which nothing says where they begin, each with the place that gives it.
+
+        Media of the edit that is searched for may be anywhere.
+        """
+        if self.loaded is None:
+            return
+        document = self.loaded.document
+        if self.root is None:
+            paths = _paths(document, timeline=self.manifest == self.submission)
+            yield from (f"{path} ({place})" for place, path in paths if _within(None, path) is None)
+            media = ((shot.id, shot.media) for shot in document.shots if shot.media is not None)
+            yield from (f"{url} (the media of {shot})" for shot, url in media if is_relative(url))
+        if self.edit is None or self.edit.folder is not None or search or document.media.search:
+            return
+        for casting in castings:
+            clip = casting.clip if casting.state == "rendered" else None
+            if clip is not None and clip.media is not None and is_relative(clip.media.url):
+                yield f"{clip.media.url} (the media of {casting.shot})"
+
+
+def _within(folder: Path | None, path: str) -> Path | None:
+    """A path that may be relative to a folder; None for a relative one without a folder."""
+    if folder is None and not Path(path).is_absolute():
+        return None
+    return Path(os.path.normpath((folder or Path("/")) / path))
+
+
+def _paths(document: ShotManifest, *, timeline: bool) -> Iterator[tuple[str, str]]:
+    """The paths that a manifest gives, each after the key that gives it; `timeline`: also that of the edit."""
+    keys = {
+        "source_dir": document.source_dir,
+        "timeline": document.timeline if timeline else None,
+        "characters": document.characters,
+        "deliver.to": document.deliver.to,
+    }
+    yield from ((key, path) for key, path in keys.items() if path is not None)
+    yield from (("media.search", folder) for folder in document.media.search)
+    yield from (("path_map", mapping.to) for mapping in document.path_map)
+    for entry in (*document.cast, *document.shots):
+        for member in entry.characters if isinstance(entry.characters, tuple) else ():
+            if member.matte is not None and member.matte.sequence is not None:
+                yield f"the matte of {member.id}", member.matte.sequence
+
+
+def _nowhere(lost: Sequence[str], manifest: Path | None) -> FarmError:
+    """The fault of relative paths in a submission that was moved."""
+    known = list(dict.fromkeys(lost))
+    more = f" and {len(known) - MOST_TOLD} more" if len(known) > MOST_TOLD else ""
+    are = "are relative paths" if len(known) > 1 else "is a relative path"
+    name = manifest.name if manifest is not None else "the manifest"
+    return SubmissionInvalid(
+        f"{', '.join(known[:MOST_TOLD])}{more} {are}, and nothing says what to",
+        why="a file is moved out of the inbox when it is claimed: what lay beside it is found by `source_dir` alone",
+        fix=f"add `source_dir: /the/folder/the/edit/was/in` to {name}, or write these paths absolute",
+        where=Where(file=str(manifest) if manifest is not None else None, field="source_dir"),
+    )
+
+
+# --------------------------------------------------------------------------- shots
 
 
 def _shots(
     castings: Sequence[Casting],
     manifest: Loaded[ShotManifest],
     library: Loaded[CharacterLibrary],
+    root: Path,
     search: Sequence[Path],
+    deliver_to: Path,
     notes: list[str],
     faults: list[FarmError],
-) -> Generator[Probing, None, tuple[Shot, ...]]:
-    """Every shot that can be rendered; what is wrong with the others goes to `faults`."""
+) -> Generator[Probing, None, tuple[tuple[Shot, ...], list[FarmError]]]:
+    """Every shot that can be rendered, and what is wrong with the others; a fault of the search goes to `faults`."""
     wanted = [casting for casting in castings if casting.state == "rendered"]
-    folders = [*search, *(Path(os.path.normpath(_root(manifest) / one)) for one in manifest.document.media.search)]
+    folders = [*search, *(Path(os.path.normpath(root / one)) for one in manifest.document.media.search)]
     index = Index(folders)
     try:
         if folders and any(casting.clip is not None and index.wants(casting.clip) for casting in wanted):
@@ -162,7 +417,13 @@ def _shots(
                 yield Probing(what=looked, done=0, of=1)
     except FarmError as fault:
         faults.append(fault)
-    planner = ShotPlanner(manifest=manifest, library=library, root=_root(manifest), find=index.relinked)
+    planner = ShotPlanner(
+        manifest=manifest,
+        library=library,
+        root=root,
+        find=index.relinked,
+        takes=lambda shot: (take for _, take in takes(deliver_to, shot) if take is not None),
+    )
     for done, casting in enumerate(wanted):
         yield Probing(what=casting.shot, done=done, of=len(wanted))
         planner.add(casting)
@@ -170,9 +431,39 @@ def _shots(
     for name, shot in planner.shots():
         yield Probing(what=name, done=len(shots), of=len(wanted))
         shots += [shot] if shot is not None else []
-    faults += planner.faults
     notes += index.notes
-    return tuple(shots)
+    return tuple(shots), planner.faults
+
+
+def _held(faults: Iterable[FarmError]) -> dict[str, FarmError]:
+    """The shots that faults of theirs alone stop; the first fault of a shot tells the others too."""
+    of_shot: dict[str, list[FarmError]] = {}
+    for fault in faults:
+        if isinstance(fault, HOLDING) and fault.where.shot is not None:
+            of_shot.setdefault(fault.where.shot, []).append(fault)
+    held: dict[str, FarmError] = {}
+    for shot, own in of_shot.items():
+        fault, words = own[0], list(dict.fromkeys(one.what for one in own))
+        more = f"; and {len(words) - MOST_TOLD} more" if len(words) > MOST_TOLD else ""
+        what = "; ".join(words[:MOST_TOLD]) + more
+        held[shot] = type(fault)(what, why=fault.why, fix=fault.fix, where=fault.where)
+    return held
+
+
+def _seeded(shot: Shot, seeds: Mapping[str, int]) -> Shot:
+    """The shot with the seed that outranks its own, if there is one, in every segment."""
+    if shot.id not in seeds:
+        return shot
+    said = {"seed": seeds[shot.id]}
+
+    def scenes(own: Iterable[Scene]) -> tuple[Scene, ...]:
+        return tuple(scene.model_copy(update=said) for scene in own)
+
+    grids = tuple(replace(grid, scenes=scenes(grid.scenes)) for grid in shot.grids)
+    return replace(shot, scenes=scenes(shot.scenes), grids=grids)
+
+
+# --------------------------------------------------------------------------- faults
 
 
 def _utf8(submission: Path) -> None:
@@ -183,30 +474,8 @@ def _utf8(submission: Path) -> None:
         raise SubmissionInvalid(what, fix="rename the file or folder, and submit it again") from None
 
 
-def _documents(
-    manifest: Path, faults: list[FarmError], *, named: bool
-) -> tuple[Loaded[ShotManifest] | None, Loaded[CharacterLibrary] | None]:
-    """The manifest and the character library it names; faults of both go to `faults`.
-
-    `named`: the manifest is not the submission itself; one that is not there was then named by a flag.
-    """
-    loaded, found = load_document(manifest, ShotManifest)
-    faults += [_manifest_missing(fault) for fault in found] if named and not manifest.exists() else found
-    if loaded is None:
-        return None, None
-    written = loaded.document.characters
-    library, found = load_document(_root(loaded) / written, CharacterLibrary)
-    faults += [_library_missing(loaded, written, fault) for fault in found]
-    return loaded, library
-
-
-def _root(loaded: Loaded[ShotManifest]) -> Path:
-    """What relative paths in the manifest are relative to: its source_dir, else its own folder."""
-    source = loaded.document.source_dir
-    return loaded.beside(source) if source else loaded.path.parent
-
-
-def _no_manifest(submission: Path) -> FarmError:
+def no_manifest(submission: Path) -> FarmError:
+    """What is said of an edit without a manifest."""
     name = f"{job_name(submission)}.shots.yaml"
     return SubmissionInvalid(
         f"there is no manifest for {submission.name}",
@@ -220,48 +489,26 @@ def _manifest_missing(fault: FarmError) -> FarmError:
     return type(fault)(fault.what, why=fault.why, fix="correct --manifest, or put the file there", where=fault.where)
 
 
-def _library_missing(loaded: Loaded[ShotManifest], written: str, fault: FarmError) -> FarmError:
+def _away(loaded: Loaded[ShotManifest], root: Path | None) -> ShareUnavailable | None:
+    """What is said when the `source_dir` of a manifest is not there; None when it is, or none is named."""
+    if loaded.document.source_dir is None or root is None or root.is_dir():
+        return None
+    return ShareUnavailable(
+        f"the source_dir {root} is not there",
+        why="relative paths are taken in it",
+        fix="mount its volume, or correct `source_dir`, and submit again",
+        where=loaded.where("source_dir", field="source_dir"),
+    )
+
+
+def _library_missing(loaded: Loaded[ShotManifest], path: Path, fault: FarmError) -> FarmError:
     if fault.what.endswith("is not there"):
         return SubmissionInvalid(
-            f"the character library {written} is not there",
+            f"the character library {path} is not there",
             fix="correct `characters:`; a relative path is taken beside the manifest, or under `source_dir`",
             where=loaded.where("characters", field="characters"),
         )
     return fault
-
-
-def _edit_path(submission: Path, loaded: Loaded[ShotManifest] | None) -> Path | None:
-    if not is_manifest(submission):
-        return submission
-    if loaded is not None and loaded.document.timeline:
-        return Path(os.path.normpath(_root(loaded) / loaded.document.timeline))
-    return None
-
-
-def _read_edit(
-    path: Path,
-    loaded: Loaded[ShotManifest] | None,
-    timeline: str | None,
-    rate: Fraction | None,
-    faults: list[FarmError],
-) -> Edit | None:
-    try:
-        if loaded is None:
-            return read_edit(path, timeline=timeline, rate=rate)
-        document = loaded.document
-        return read_edit(
-            path,
-            timeline=timeline,
-            tracks=document.tracks,
-            path_map=document.path_map,
-            source_dir=loaded.beside(document.source_dir) if document.source_dir else None,
-            rate=rate or document.rate,
-            prefer=document.media.prefer,
-            include_disabled=document.include_disabled,
-        )
-    except FarmError as fault:
-        faults.append(fault)
-        return None
 
 
 def _told_once(faults: Iterable[FarmError]) -> list[FarmError]:

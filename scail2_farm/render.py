@@ -43,6 +43,7 @@ from scail2_farm.documents import (
     Performer,
     Reference,
     Report,
+    SealedShot,
     Segment,
     document_text,
     read_document,
@@ -61,6 +62,7 @@ from scail2_farm.engine import (
 )
 from scail2_farm.errors import FrameTruncated, InputError, SubmissionInvalid, Where, storage_error
 from scail2_farm.frames import FramePattern, timecode
+from scail2_farm.guards import HISTORY, KINDS, REPORT, file_name
 from scail2_farm.media import exr, mattes, plates, stills
 from scail2_farm.media.canvas import Canvas, Portrait, compose, extra_view
 from scail2_farm.media.color import ColorDecision, ModelColor
@@ -71,10 +73,7 @@ Labels = NDArray[np.uint8]
 T = TypeVar("T")
 R = TypeVar("R")
 
-REPORT = "report.json"
-HISTORY = "history.npy"
 BLACK = (0, 0, 0)  # behind the character of an extra view, in every mode (engine.md §3.4)
-KINDS = ("frames", "comp_matte", "raw")
 MOST_FPS_OF_A_TIMECODE = 60  # SMPTE ST 12-1 counts pairs of at most 30; beyond, an EXR cannot say it
 MODEL_SPACE = "srgb_rec709_display"
 """What a raw frame's header says of its colour (the colour interop id of what the model makes)."""
@@ -104,6 +103,21 @@ def forget(folder: Path) -> None:
     """
     with _writing(folder):
         (folder / REPORT).unlink(missing_ok=True)
+
+
+def stage_of(folder: Path) -> Path:
+    """Where what is to be a segment's folder is made."""
+    return folder.with_name(f"{folder.name}.stage")
+
+
+def publish(stage: Path, folder: Path) -> None:
+    """Put what was made in a stage in its place, whole; an unfinished segment there is swept.
+
+    Raises StorageError.
+    """
+    with _writing(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(stage, folder)
 
 
 def render(segment: Segment, *, engine: Engine) -> Generator[Step, None, Report]:
@@ -197,7 +211,7 @@ def segment_inputs(segment: Segment) -> SegmentInputs:
     )
 
 
-def open_plate(segment: Segment) -> plates.Plate:
+def open_plate(segment: Segment | SealedShot) -> plates.Plate:
     """The plate, with what stands in for the frames it lacks.
 
     Raises PlateMissing, PlateUnreadable, StorageError.
@@ -217,15 +231,15 @@ def canvas_of(segment: Segment) -> Canvas:
     )
 
 
-def color_of(segment: Segment) -> ModelColor:
+def color_of(segment: Segment | SealedShot) -> ModelColor:
     """The colour transform between plate and model."""
     color = segment.color
     return ModelColor(ColorDecision.named(color.space, config=color.config, decided_by=color.decided_by))
 
 
 def _window_frames(segment: Segment) -> list[int]:
-    """The plate frame behind each of the window's frames; beyond the shot its last frame is repeated."""
-    last = segment.shot_frames.first + segment.shot_frames.count - 1
+    """The plate frame behind each of the window's frames; beyond what is kept the last kept frame is repeated."""
+    last = segment.keep.first + segment.keep.count - 1
     return [min(segment.window.first + index, last) for index in range(segment.window.count)]
 
 
@@ -236,7 +250,7 @@ def _read_plate(plate: plates.Plate, frame: int) -> plates.PlateFrame:
         raise FrameTruncated(fault.what, why=None, where=fault.where) from fault
 
 
-def matte_reader(segment: Segment) -> Callable[[int], list[Floats]]:
+def matte_reader(segment: Segment | SealedShot) -> Callable[[int], list[Floats]]:
     """What reads the matte of each performer at one plate frame, in the order of the performers, 0..1 at plate size.
 
     A matte has the file number of its plate's frame, plus its offset. At a frame that the plate lacks, without a matte
@@ -330,7 +344,7 @@ def _write_frames(segment: Segment, frames: Floats) -> None:
     with open_plate(segment) as plate:
 
         def write(frame: int) -> None:
-            name, attributes = f"{frame:07d}.exr", _attributes(segment, frame)
+            name, attributes = file_name(frame), _attributes(segment, frame)
             picture = frames[frame - first]
             native = _read_plate(plate, frame)
             matte = np.where(native.covered, mattes.comp_matte(read_mattes(frame)), np.float32(0))

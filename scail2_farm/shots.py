@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from scail2_farm.documents import (
     PRESET_NUMBERS,
@@ -23,6 +25,7 @@ from scail2_farm.documents import (
     Handles,
     Loaded,
     Missing,
+    Mode,
     Performer,
     PlateColor,
     PlateSource,
@@ -37,6 +40,8 @@ from scail2_farm.documents import (
     ShotManifest,
     Solver,
     Span,
+    Take,
+    TakeSegment,
 )
 from scail2_farm.editorial.cast import Casting, Member
 from scail2_farm.editorial.clips import Clip, Used
@@ -49,6 +54,7 @@ from scail2_farm.media import mattes, plates, stills
 from scail2_farm.media.canvas import Canvas, scale_off
 from scail2_farm.media.color import decide
 from scail2_farm.search import Source
+from scail2_farm.windows import Window, continued, windows
 
 PRESETS: Mapping[Preset, tuple[Solver, int, float, float]] = {
     # solver, steps, shift, guidance (engine.md §7.9; SCAIL-2 command line, its sampler paper and the community's turbo)
@@ -60,6 +66,7 @@ PRESETS: Mapping[Preset, tuple[Solver, int, float, float]] = {
 }
 
 DEFAULT_SIZE = (832, 480)
+KEPT = 4096  # documents that many shots of a long cut have in common
 SCALE_TOLERANCE = 1.15  # beyond it a reference as given would make the character visibly too large or too small
 
 
@@ -81,17 +88,20 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """One segment of a shot, in frames counted from the shot's first: the model's window and what is kept of it."""
+class Grid:
+    """The windows of a shot, and what each is rendered with."""
 
-    frames: FrameRange
-    keep: FrameRange
-    overlap: int
+    windows: tuple[Window, ...]
+    scenes: tuple[Scene, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shot:
-    """One render, and every use of it; `id` is that of the first use. `scenes` are the windows' own."""
+    """One render, and every use of it; `id` is that of the first use. `scenes` are the windows' own.
+
+    `grids` are other windows, which go on from those of earlier takes, the newest first; `rendered` are the keys of the
+    segments that these takes hold. Sealing knows which windows save the most.
+    """
 
     id: str
     uses: tuple[Use, ...]
@@ -101,50 +111,33 @@ class Shot:
     frames: FrameRange
     handles_asked: Handles
     handles_given: Handles
+    segmenting: Segmenting
     windows: tuple[Window, ...]
     scenes: tuple[Scene, ...]
-    leave: int
-    """Frames a segment leaves to the next as history."""
+    grids: tuple[Grid, ...] = ()
+    rendered: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
 
 
-# --------------------------------------------------------------------------- windows and settings
-
-
-def windows(count: int, *, length: int, overlap: int) -> tuple[Window, ...]:
-    """The equal windows of a shot of `count` frames (engine.md §8.2, policy `equal`).
-
-    The fewest windows, all of one 4n + 1 length that is at most `length`; each shares `overlap` frames with the one
-    before. The last may reach beyond the shot: the renderer repeats the shot's last frame there and drops the result.
-    `keep` ranges follow one another and cover the shot exactly.
-    """
-    if count < 1:
-        raise ValueError("a shot has at least one frame")
-    number = max(1, -(-(count - overlap) // (length - overlap)))
-    longest = -(-(count + overlap * (number - 1)) // number)
-    equal = (longest + 2) // 4 * 4 + 1
-    found: list[Window] = []
-    kept = 0
-    for index in range(number):
-        first = index * (equal - overlap)
-        until = min(first + equal, count)
-        history = overlap if index else 0
-        found.append(Window(frames=FrameRange(first, equal), keep=FrameRange(kept, until - kept), overlap=history))
-        kept = until
-    return tuple(found)
+# --------------------------------------------------------------------------- settings
 
 
 def sampler(settings: Settled) -> Sampler:
     """The numbers of the preset in force, with what the manifest overrides."""
     preset: Preset = settings.preset or "quality"
     solver, steps, shift, guidance = PRESETS[preset]
-    return Sampler(
-        preset=preset,
-        solver=settings.solver or solver,
-        steps=settings.steps or steps,
-        shift=settings.shift or shift,
-        guidance=guidance if settings.guidance is None else settings.guidance,
+    return _sampler(
+        preset,
+        settings.solver or solver,
+        settings.steps or steps,
+        settings.shift or shift,
+        guidance if settings.guidance is None else settings.guidance,
     )
+
+
+@lru_cache(maxsize=KEPT)
+def _sampler(preset: Preset, solver: Solver, steps: int, shift: float, guidance: float) -> Sampler:
+    return Sampler(preset=preset, solver=solver, steps=steps, shift=shift, guidance=guidance)
 
 
 def settled(settings: Settled, own: SegmentSettings | None) -> Settled:
@@ -211,17 +204,23 @@ class _Figure:
     box: tuple[int, int, int, int]
 
 
+_Checked = tuple[Literal["plate", "matte"], FramePattern, tuple[int, int]]
+"""A sequence of which frames are looked at, what for, and their size (width, height)."""
+
+
 @dataclass(slots=True, kw_only=True)
 class ShotPlanner:
     """Turns castings into shots, looking at every plate, still and matte once; `faults` gathers what is wrong.
 
-    `find` gives the clip with its media found elsewhere, when it is not where the edit says.
+    `find` gives the clip with its media found elsewhere, when it is not where the edit says; `takes` the takes that a
+    shot has on disk, the newest first.
     """
 
     manifest: Loaded[ShotManifest]
     library: Loaded[CharacterLibrary]
     root: Path
     find: Callable[[Clip], Clip]
+    takes: Callable[[str], Iterable[Take]]
     faults: list[FarmError] = field(default_factory=list[FarmError])
     _drafts: list[_Draft] = field(default_factory=list[_Draft])
     _probed: dict[tuple[Source, Fraction | None], plates.PlateProbe | FarmError] = field(
@@ -231,6 +230,10 @@ class ShotPlanner:
         default_factory=dict[tuple[str, "str | None"], "_Figure | FarmError"]
     )
     _offsets: dict[tuple[FramePattern, Source], int] = field(default_factory=dict[tuple[FramePattern, Source], int])
+    _whole: dict[_Checked, set[int]] = field(default_factory=dict[_Checked, set[int]])
+    _plates: dict[tuple[object, ...], PlateSource] = field(default_factory=dict[tuple[object, ...], PlateSource])
+    _stills: dict[str, tuple[Reference, ...]] = field(default_factory=dict[str, tuple[Reference, ...]])
+    _presences: dict[FramePattern, mattes.Presence] = field(default_factory=dict[FramePattern, mattes.Presence])
 
     def add(self, casting: Casting) -> None:
         """Take in a casting that is to be rendered."""
@@ -344,8 +347,10 @@ class ShotPlanner:
 
     def _space(self, source: Source) -> str | None:
         """The colour space the manifest gives this media; the first glob that matches."""
-        names = (str(source), Path(str(source)).name)
         spaces = self.manifest.document.color.spaces
+        if not spaces:
+            return None
+        names = (str(source), Path(str(source)).name)
         return next((s.space for s in spaces if any(fnmatchcase(name, s.media) for name in names)), None)
 
     def _said_rate(self, clip: Clip | None) -> Fraction | None:
@@ -431,7 +436,7 @@ class ShotPlanner:
         self, draft: _Draft, frames: FrameRange, holes: Sequence[int], warnings: list[str]
     ) -> tuple[tuple[Performer, ...], list[mattes.Presence]]:
         """Who plays in a shot and where each is first seen, every matte checked frame for frame."""
-        casting, probe = draft.use.casting, draft.probe
+        casting = draft.use.casting
         stand_in = None if draft.stand_in == "error" else draft.stand_in
         performers: list[Performer] = []
         presences: list[mattes.Presence] = []
@@ -439,11 +444,11 @@ class ShotPlanner:
             character = self.library.document.characters[member.id]
             wanted = FrameRange(frames.first + offset, frames.count)
             allowed = [hole + offset for hole in holes]
-            faults = mattes.check_matte(pattern, wanted, size=(probe.width, probe.height), missing=allowed)
+            faults = self._check_matte(draft, pattern, wanted, allowed)
             presence, seen = mattes.Presence(pattern), None
             if not faults:
                 try:
-                    presence = mattes.Presence(pattern, mattes.stand_ins(pattern, allowed, stand_in))
+                    presence = self._presence(pattern, allowed, stand_in)
                     seen = presence.first_seen(wanted)
                 except FarmError as fault:
                     faults = [fault]
@@ -459,13 +464,7 @@ class ShotPlanner:
                 Performer(
                     id=member.id,
                     slot=member.slot,
-                    references=tuple(
-                        Reference(
-                            image=str(self.library.beside(reference.image)),
-                            mask=str(self.library.beside(reference.mask)) if reference.mask else None,
-                        )
-                        for reference in character.ordered
-                    ),
+                    references=self._references(member.id),
                     seen=None if seen is None else _box(seen[1]),
                     prompt=character.prompt,
                     matte=str(pattern),
@@ -475,30 +474,88 @@ class ShotPlanner:
             )
         return tuple(performers), presences
 
+    def _check_plate(self, draft: _Draft, frames: FrameRange, holes: Sequence[int]) -> list[FarmError]:
+        """What is wrong with the plate of a shot."""
+        source, size = draft.source, (draft.probe.width, draft.probe.height)
+
+        def check(some: FrameRange) -> list[FarmError]:
+            return plates.check_frames(source, some, size=size, missing=holes)
+
+        if holes or not isinstance(source, FramePattern):
+            return check(frames)
+        return self._once(("plate", source, size), frames, check)
+
+    def _check_matte(
+        self, draft: _Draft, pattern: FramePattern, frames: FrameRange, allowed: Sequence[int]
+    ) -> list[FarmError]:
+        """What is wrong with a matte, of which the `allowed` frames may be absent."""
+        size = draft.probe.width, draft.probe.height
+
+        def check(some: FrameRange) -> list[FarmError]:
+            return mattes.check_matte(pattern, some, size=size, missing=allowed)
+
+        return check(frames) if allowed else self._once(("matte", pattern, size), frames, check)
+
+    def _once(
+        self, what: _Checked, frames: FrameRange, check: Callable[[FrameRange], list[FarmError]]
+    ) -> list[FarmError]:
+        """What is wrong with frames of a sequence; those that were whole for one shot are not read for another."""
+        whole = self._whole.setdefault(what, set())
+        if whole.issuperset(frames.numbers):
+            return []
+        new = [frame for frame in frames.numbers if frame not in whole]
+        if check(FrameRange.from_last(new[0], new[-1])):
+            return check(frames)  # told of the shot's frames
+        whole.update(new)
+        return []
+
+    def _references(self, character: str) -> tuple[Reference, ...]:
+        """The stills of a character, the primary one first."""
+        if character not in self._stills:
+            self._stills[character] = tuple(
+                Reference(
+                    image=str(self.library.beside(reference.image)),
+                    mask=str(self.library.beside(reference.mask)) if reference.mask else None,
+                )
+                for reference in self.library.document.characters[character].ordered
+            )
+        return self._stills[character]
+
+    def _presence(
+        self, pattern: FramePattern, allowed: Sequence[int], stand_in: Literal["hold", "black"] | None
+    ) -> mattes.Presence:
+        """Where somebody is; each matte is read once for all shots, but for those that lack some."""
+        if allowed:
+            return mattes.Presence(pattern, mattes.stand_ins(pattern, allowed, stand_in))
+        return self._presences.setdefault(pattern, mattes.Presence(pattern))
+
     # ------------------------------------------------------------------- one shot
 
     def _shot(self, group: Sequence[_Draft]) -> Shot | None:
         """The shot of uses that are one render; None when a fault makes it unrenderable."""
         first = group[0]
-        casting, probe, source = first.use.casting, first.probe, first.source
+        casting, probe = first.use.casting, first.probe
         frames = _union(draft.frames for draft in group)
         cut = _union(draft.use.frames for draft in group)
         holes = () if first.stand_in == "error" else _holes(frames, probe)
         known = len(self.faults)
-        for fault in plates.check_frames(source, frames, size=(probe.width, probe.height), missing=holes):
+        for fault in self._check_plate(first, frames, holes):
             self._blame(casting, fault)
         warnings = list(dict.fromkeys(note for draft in group for note in draft.notes))
         performers, presences = self._performers(first, frames, holes, warnings)
         if len(self.faults) > known:
             return None
-        plate = _plate(first, holes)
+        plate = self._plate(first, holes)
         segmenting = casting.settings.segment or Segmenting()
         cells = windows(frames.count, length=segmenting.length, overlap=segmenting.overlap)
         try:
             overrides = [_override(casting, frames, window, plate) for window in cells]
-            scenes = tuple(
-                _scene(settled(casting.settings, own), frames, window, plate, performers, presences)
-                for window, own in zip(cells, overrides, strict=True)
+            scenes = _scenes(casting, frames, cells, plate, performers, presences)
+            others, rendered = self._earlier(casting.shot, frames, segmenting)
+            grids = tuple(
+                Grid(windows=other, scenes=_scenes(casting, frames, other, plate, performers, presences))
+                for other in others
+                if other != cells
             )
         except FarmError as fault:
             self._blame(casting, fault)
@@ -517,11 +574,52 @@ class ShotPlanner:
             frames=frames,
             handles_asked=first.asked,
             handles_given=Handles(head=cut.first - frames.first, tail=frames.last - cut.last),
+            segmenting=segmenting,
             windows=cells,
             scenes=scenes,
-            leave=segmenting.overlap,
+            grids=grids,
+            rendered=rendered,
             warnings=tuple(warnings),
         )
+
+    def _earlier(
+        self, shot: str, frames: FrameRange, segmenting: Segmenting
+    ) -> tuple[list[tuple[Window, ...]], frozenset[str]]:
+        """Windows that go on from those of the shot's takes, the newest first, and the keys of the takes' segments."""
+        found: dict[tuple[Window, ...], None] = {}
+        keys: set[str] = set()
+        for take in self.takes(shot):
+            keys.update(segment.key for segment in take.segments)
+            if take.frames.first != frames.first or take.segmenting != segmenting:
+                continue
+            grid = [_window(segment, frames.first) for segment in take.segments]
+            other = continued(grid, frames.count, length=segmenting.length, overlap=segmenting.overlap)
+            if other is not None:
+                found[other] = None
+        return list(found), frozenset(keys)
+
+    def _plate(self, draft: _Draft, holes: tuple[int, ...]) -> PlateSource:
+        """The plate as the renderer opens it; without holes nothing is said of what would stand in for them."""
+        probe, source = draft.probe, draft.source
+        stand_in = draft.stand_in if draft.stand_in != "error" and holes else None
+        same = source, draft.rate, draft.timecode, holes, stand_in
+        if same not in self._plates:
+            self._plates[same] = PlateSource(
+                kind=probe.kind,
+                path=str(source),
+                frames=Span.of(probe.frames),
+                width=probe.width,
+                height=probe.height,
+                pixel_aspect=probe.pixel_aspect,
+                rate=draft.rate,
+                timecode_start=draft.timecode,
+                drop_frame=probe.drop_frame,
+                step=source.step if isinstance(source, FramePattern) else 1,
+                origin=source.origin if isinstance(source, FramePattern) else 0,
+                missing=holes,
+                stand_in=stand_in,
+            )
+        return self._plates[same]
 
     def _out_of_scale(self, performers: Sequence[Performer], plate: PlateSource, canvas: CanvasSize) -> list[str]:
         """A warning of the references that would make their characters too large or too small as they are, if any."""
@@ -565,26 +663,6 @@ def _joined(drafts: Sequence[_Draft]) -> list[list[_Draft]]:
     for group in groups:
         group.sort(key=lambda draft: order[id(draft)])
     return sorted(groups, key=lambda group: order[id(group[0])])
-
-
-def _plate(draft: _Draft, holes: tuple[int, ...]) -> PlateSource:
-    """The plate as the renderer opens it; without holes nothing is said of what would stand in for them."""
-    probe, source = draft.probe, draft.source
-    return PlateSource(
-        kind=probe.kind,
-        path=str(source),
-        frames=Span.of(probe.frames),
-        width=probe.width,
-        height=probe.height,
-        pixel_aspect=probe.pixel_aspect,
-        rate=draft.rate,
-        timecode_start=draft.timecode,
-        drop_frame=probe.drop_frame,
-        step=source.step if isinstance(source, FramePattern) else 1,
-        origin=source.origin if isinstance(source, FramePattern) else 0,
-        missing=holes,
-        stand_in=draft.stand_in if draft.stand_in != "error" and holes else None,
-    )
 
 
 def _union(ranges: Iterable[FrameRange]) -> FrameRange:
@@ -699,6 +777,37 @@ def _override(casting: Casting, frames: FrameRange, window: Window, plate: Plate
     return next((one for one in casting.segments if FrameRange.from_last(*one.frames).intersection(shown).count), None)
 
 
+def _window(segment: TakeSegment, origin: int) -> Window:
+    """The window of a take's segment, in frames counted from the take's first."""
+    return Window(
+        frames=FrameRange(segment.window.first - origin, segment.window.count),
+        keep=FrameRange(segment.frames.first - origin, segment.frames.count),
+        overlap=segment.overlap,
+    )
+
+
+def _scenes(
+    casting: Casting,
+    frames: FrameRange,
+    cells: Iterable[Window],
+    plate: PlateSource,
+    performers: Sequence[Performer],
+    presences: Sequence[mattes.Presence],
+) -> tuple[Scene, ...]:
+    """What each window is rendered with; raises MatteMismatch for a matte that no longer reads."""
+    return tuple(
+        _scene(
+            settled(casting.settings, _override(casting, frames, window, plate)),
+            frames,
+            window,
+            plate,
+            performers,
+            presences,
+        )
+        for window in cells
+    )
+
+
 def _scene(
     own: Settled,
     frames: FrameRange,
@@ -711,19 +820,24 @@ def _scene(
 
     Raises MatteMismatch for a matte that no longer reads.
     """
-    shown = FrameRange(frames.first + window.frames.first, window.frames.count).intersection(frames)
+    shown = FrameRange.from_last(frames.first + window.frames.first, frames.first + window.keep.last)
     seen = [
         performer
         for performer, presence in zip(performers, presences, strict=True)
         if performer.prompt and presence.anyone(FrameRange(shown.first + performer.matte_offset, shown.count))
     ]
-    size = own.size or DEFAULT_SIZE
-    canvas = Canvas.fit(plate.width, plate.height, pixel_aspect=plate.pixel_aspect, budget=size)
-    return Scene(
-        mode=own.mode or "replacement",
-        prompt=prompt_of(own, seen),
-        negative_prompt=own.negative_prompt or "",
-        seed=own.seed or 0,
-        sampler=sampler(own),
-        canvas=CanvasSize(width=canvas.width, height=canvas.height, active=canvas.active),
-    )
+    canvas = _canvas(plate.width, plate.height, plate.pixel_aspect, own.size or DEFAULT_SIZE)
+    said = own.mode or "replacement", prompt_of(own, seen), own.negative_prompt or "", own.seed or 0
+    return _scene_of(*said, sampler(own), canvas)  # pyright: ignore[reportArgumentType] (frozen documents have a hash)
+
+
+@lru_cache(maxsize=KEPT)
+def _scene_of(mode: Mode, prompt: str, negative: str, seed: int, sampler: Sampler, canvas: CanvasSize) -> Scene:
+    """One scene for all the windows that are rendered alike."""
+    return Scene(mode=mode, prompt=prompt, negative_prompt=negative, seed=seed, sampler=sampler, canvas=canvas)
+
+
+@lru_cache(maxsize=KEPT)
+def _canvas(width: int, height: int, pixel_aspect: float, budget: tuple[int, int]) -> CanvasSize:
+    canvas = Canvas.fit(width, height, pixel_aspect=pixel_aspect, budget=budget)
+    return CanvasSize(width=canvas.width, height=canvas.height, active=canvas.active)

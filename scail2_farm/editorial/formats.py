@@ -17,20 +17,10 @@ from scail2_farm.editorial.edl import read_edl
 from scail2_farm.editorial.nle import adapter, is_a, items, timelines, translated, unknown_curve
 from scail2_farm.editorial.otiojson import Node, absent, parse, unreadable
 from scail2_farm.editorial.paths import exists
+from scail2_farm.editorial.suffixes import SUFFIXES
 from scail2_farm.editorial.xmlcuts import read_xml
 from scail2_farm.errors import storage_error
 
-SUFFIXES = {
-    ".otio": "OpenTimelineIO",
-    ".json": "OpenTimelineIO by another name",
-    ".otioz": "an OpenTimelineIO bundle",
-    ".otiod": "an OpenTimelineIO bundle (a folder)",
-    ".edl": "a CMX 3600 list",
-    ".xml": "FCP 7 XML (Premiere, Resolve, Hiero)",
-    ".aaf": "an AAF (Media Composer)",
-    ".fcpxml": "FCPXML (Final Cut Pro)",
-    ".fcpxmld": "an FCPXML bundle (a folder)",
-}
 BUNDLES = frozenset({".otioz", ".otiod"})  # they hold media, addressed from where the bundle was opened
 AAF = ("AAF", "otio-aaf-adapter")
 

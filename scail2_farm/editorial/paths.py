@@ -23,6 +23,7 @@ MOST_DIGITS = 20  # padding of a frame number; more is a mistake, and would make
 MOVIES = frozenset({".mov", ".mp4", ".m4v", ".mxf", ".mkv", ".avi", ".webm", ".y4m", ".mpg", ".ts", ".braw", ".r3d"})
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_ANY_SCHEME = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+:", re.IGNORECASE)  # urn: as well
 _DRIVE = re.compile(r"([A-Za-z]):(?=[\\/]|$)")
 _PRINTF = re.compile(r"%(?=0[1-9]d)")  # %04d is a frame number, never the control character 0x04
 _BRACKETS = re.compile(r"\[(-?\d{1,18})-(-?\d{1,18})\]")
@@ -109,6 +110,31 @@ def folder_url(folder: Path, *, beside: Path) -> str:
     if folder.is_relative_to(beside) and folder != beside:
         return _plain_escapes(quote(os.fsencode(folder.relative_to(beside).as_posix()))) + "/"
     return _plain_escapes(folder.as_uri().rstrip("/")) + "/"
+
+
+def is_relative(url: str) -> bool:
+    """Whether an address is taken beside a folder; one that cannot be a path is not."""
+    if _ANY_SCHEME.match(url):
+        return False
+    try:
+        _refuse_unwritable(url)
+        form = _file_url(_decoded(url[5:], url)) if url[:5].lower() == "file:" else _bare(url)
+    except PlateMissing:
+        return False
+    return not form.absolute
+
+
+def absolute_url(url: str, *, folder: Path) -> str:
+    """The file:// address of what a relative address stands for beside `folder`.
+
+    Where a name with percent escapes is there neither as written nor decoded, it is decoded, as in any URL. Raises
+    PlateMissing for what cannot be a path.
+    """
+    path = local_path(url, folder=folder)
+    if "%" in url and url[:5].lower() != "file:" and not exists(path):
+        decoded = _here(_bare(_decoded(url, url)), url, folder, ())
+        path = decoded if decoded.parent == path.parent or not exists(path.parent) else path
+    return _plain_escapes(path.as_uri())
 
 
 def _plain_escapes(url: str) -> str:

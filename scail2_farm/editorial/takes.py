@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ import opentimelineio as otio
 
 from scail2_farm.documents import write_text
 from scail2_farm.editorial.otiojson import DEFAULT_KEY, Node, Place, for_bindings, load_through_bindings, unreadable
-from scail2_farm.editorial.paths import folder_url
+from scail2_farm.editorial.paths import absolute_url, folder_url, is_relative
 from scail2_farm.editorial.rates import Time
 from scail2_farm.editorial.sources import KEY, active_key, is_ours
 from scail2_farm.editorial.timeline import Clip, Edit
-from scail2_farm.errors import storage_error
+from scail2_farm.errors import PlateMissing, storage_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,62 @@ def link_takes(edit: Edit, takes: Mapping[str, TakeLink], *, beside: Path | None
         clip = clips[shot]
         document = _changed(document, clip.place, _Link(clip, take, beside))
     return document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebased:
+    """An address of the cut that was relative as `written`, and what it is `now`."""
+
+    written: str
+    now: str
+
+
+def rebased(edit: Edit, *, beside: Path) -> tuple[Edit, tuple[Rebased, ...]]:
+    """The edit as its cut can be written into the folder `beside`, and the addresses that are other than before.
+
+    In another folder than it was made for, a relative address of media would lead elsewhere: it becomes the file://
+    address of what it stands for, which holds in every folder, also when that cut is submitted again. All others, and
+    all of them in the edit's own folder or where nobody knows it, stay as they are.
+    """
+    if edit.folder is None or edit.folder.absolute() == beside.absolute():
+        return edit, ()
+    known: dict[tuple[str, str], str] = {}
+    document = _with_addresses(edit.document, edit.folder.absolute(), known)
+    found = tuple(Rebased(written=written, now=now) for (_, written), now in known.items() if now != written)
+    return replace(edit, document=document), found
+
+
+_ADDRESSES = {"ExternalReference": "target_url", "ImageSequenceReference": "target_url_base"}
+
+
+def _with_addresses(node: Any, folder: Path, known: dict[tuple[str, str], str]) -> Any:
+    """A copy in which no media reference has a relative address; what needs no change is shared."""
+    if isinstance(node, list):
+        children = [_with_addresses(child, folder, known) for child in node]
+        return children if any(new is not old for new, old in zip(children, node, strict=True)) else node
+    if not isinstance(node, dict):
+        return node
+    inner = ((key, value, _with_addresses(value, folder, known)) for key, value in node.items() if key != "metadata")
+    changed: Node = {key: new for key, value, new in inner if new is not value}
+    key = _ADDRESSES.get(str(node.get("OTIO_SCHEMA")).partition(".")[0])
+    written = None if key is None else node.get(key) or ""
+    if key is not None and isinstance(written, str):
+        if (key, written) not in known:
+            known[key, written] = _from_anywhere(written, folder, is_folder=key == "target_url_base")
+        if known[key, written] != written:
+            changed[key] = known[key, written]
+    return node | changed if changed else node
+
+
+def _from_anywhere(url: str, folder: Path, *, is_folder: bool) -> str:
+    """An address that leads from everywhere where this one leads from `folder`."""
+    named = url or ("." if is_folder else "")  # a sequence without a folder lies in that one
+    if not is_relative(named):
+        return url
+    try:
+        return absolute_url(named, folder=folder) + ("/" if is_folder else "")
+    except PlateMissing:  # nowhere, as written
+        return url
 
 
 @dataclass(frozen=True, slots=True)

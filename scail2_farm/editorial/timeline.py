@@ -59,11 +59,13 @@ class Edit:
     """Our reading of one timeline.
 
     `rate` is the timeline's (of its start time, else of most of its clips, 24 for a cut that has no time at all),
-    `start` its first frame, 0 when it gives none. `document` is the cut as OTIO JSON and is never changed. `notes`
-    are readings worth telling that are of no single clip.
+    `start` its first frame, 0 when it gives none. `document` is the cut as OTIO JSON and is never changed; relative
+    addresses in it are taken in `folder`, None when nothing says where that is. `notes` are readings worth telling
+    that are of no single clip.
     """
 
     path: Path
+    folder: Path | None
     name: str
     rate: Fraction
     start: int
@@ -206,6 +208,7 @@ class _Reading:
             self.notes.append("the timeline holds no clips with a picture")
         return Edit(
             path=self.path,
+            folder=self.sources.folder,
             name=text_of(timeline, "name", self.path, place[:-1]) or self.path.stem,
             rate=rate,
             start=round(begins * rate),

@@ -388,7 +388,7 @@ def _require_finite(values: mx.array, inputs: SegmentInputs, place: str) -> None
     broken = cast("int", mx.sum(~mx.isfinite(values)).item())
     if broken:
         raise GuardFailed(
-            f"{broken} of {values.size} values are not finite {place} of segment {inputs.segment}",
+            f"{broken} of {values.size} values are not finite {place} of segment {inputs.segment + 1}",
             why="numbers overflowed in the network; such a segment is never delivered",
             fix="render again with another seed or a lower guidance; if it recurs, replace the snapshot",
         )

@@ -148,11 +148,12 @@ class _Header:
 
     def word(self) -> str:
         """Text up to a zero byte; at most 255 bytes."""
-        letters = bytearray()
-        while (letter := self.take(1)) != b"\0":
-            letters += letter
-            if len(letters) > 255:
-                raise _Broken("is damaged in its header")
+        start = self.file.tell()
+        ahead = self.file.read(256)
+        letters, end, _ = ahead.partition(b"\0")
+        if not end:
+            raise _Broken(f"is {'' if len(ahead) == 256 else 'cut short or '}damaged in its header")
+        self.file.seek(start + len(letters) + 1)
         return letters.decode("utf-8", "replace")
 
 

@@ -8,12 +8,19 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import OpenEXR
 import yaml
 from PIL import Image
+
+from scail2_farm.documents import SealedShot
+from scail2_farm.seal import seal
+from scail2_farm.shots import Shot
+
+if TYPE_CHECKING:
+    from scail2_farm.job import Outcome
 
 R = TypeVar("R")
 WIDTH, HEIGHT = 80, 48
@@ -221,6 +228,11 @@ class Cut:
         )
 
 
+def sealed(shots: Sequence[Shot], *, weights: Path, work: Path) -> list[SealedShot]:
+    """The shots of a plan, sealed."""
+    return [step for step in seal(shots, weights=weights, work=work) if isinstance(step, SealedShot)]
+
+
 def finish(steps: Generator[object, None, R]) -> R:
     """A generator run to its result."""
     while True:
@@ -228,3 +240,33 @@ def finish(steps: Generator[object, None, R]) -> R:
             next(steps)
         except StopIteration as stop:
             return stop.value
+
+
+def planned_shot(cut: Cut) -> Shot:
+    """The one shot of a submission that has no fault."""
+    from scail2_farm.plan import plan
+
+    planned = finish(plan(cut.write()))
+    assert not planned.faults, planned.faults
+    (shot,) = planned.shots
+    return shot
+
+
+def submitted(cut: Cut, *, raw: bool = False) -> tuple["Outcome", list[object]]:
+    """The outcome of a submission, and its events."""
+    from scail2_farm.job import run
+    from scail2_farm.plan import plan
+
+    planned = finish(plan(cut.write()))
+    assert not planned.faults, planned.faults
+    return told(run(planned, weights=cut.weights, raw=raw))
+
+
+def told(steps: Generator[object, None, R]) -> tuple[R, list[object]]:
+    """A generator's result, and all that it yields from here on."""
+    events: list[object] = []
+    while True:
+        try:
+            events.append(next(steps))
+        except StopIteration as stop:
+            return stop.value, events

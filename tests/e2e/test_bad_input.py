@@ -11,7 +11,7 @@ import numpy as np
 import OpenEXR
 import pytest
 from PIL import Image
-from submissions import FIRST_FILE, Cut, finish, matte_pixels, read_exr, write_exr
+from submissions import FIRST_FILE, Cut, finish, matte_pixels, read_exr, sealed, write_exr
 
 
 def first_plate(cut: Cut) -> Path:
@@ -439,14 +439,14 @@ def test_a_plate_that_changes_while_the_job_runs(one_shot: Cut):
     from scail2_farm.errors import FrameTruncated
     from scail2_farm.plan import plan
     from scail2_farm.render import render
-    from scail2_farm.seal import seal
 
     planned = finish(plan(one_shot.write()))
-    (sealed,) = finish(seal(planned.shots, weights=one_shot.weights, work=one_shot.folder / "w"))
+    (shot,) = sealed(planned.shots, weights=one_shot.weights, work=one_shot.folder / "w")
+    segment = shot.segment(0, work=one_shot.folder / "w")
     half_written_plate(one_shot)
     with pytest.raises(FrameTruncated, match="1004"):
-        finish(render(sealed.segments[0], engine=load(one_shot.weights)))
-    assert not (Path(sealed.segments[0].folder) / "report.json").exists()
+        finish(render(segment, engine=load(one_shot.weights)))
+    assert not (Path(segment.folder) / "report.json").exists()
 
 
 def test_skipped_and_disabled_clips_are_listed(one_shot: Cut, farm):

@@ -63,7 +63,6 @@ def segments(golden: Golden, folder: Path) -> list[Segment]:
                 index=index,
                 count=len(golden.config["segments"]),
                 window=Span(first=first, count=end - first),
-                shot_frames=Span(first=0, count=count),
                 overlap=plan["segment_overlap"] if index else 0,
                 keep=Span(first=kept, count=end - kept),
                 leave=plan["segment_overlap"],

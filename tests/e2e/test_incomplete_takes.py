@@ -4,25 +4,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from submissions import Cut, finish, span
+from submissions import Cut, span, submitted
 
 from scail2_farm.documents import Take, read_document
-from scail2_farm.job import Outcome, Rendering, TakeLacking, run
+from scail2_farm.job import Rendering, TakeLacking
 from scail2_farm.media.movies import MovieReader
-from scail2_farm.plan import plan
-
-
-def submitted(cut: Cut, *, raw: bool = False) -> tuple[Outcome, list[object]]:
-    """The outcome of a submission, and its events."""
-    planned = finish(plan(cut.write()))
-    assert not planned.faults
-    events: list[object] = []
-    job = run(planned, weights=cut.weights, raw=raw)
-    while True:
-        try:
-            events.append(next(job))
-        except StopIteration as stop:
-            return stop.value, events
 
 
 @pytest.fixture

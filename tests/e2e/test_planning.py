@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from submissions import FIRST_FILE, FIRST_TC, HEIGHT, WIDTH, Cut, finish, plate_pixels, span, time, write_exr
+from submissions import FIRST_FILE, FIRST_TC, HEIGHT, WIDTH, Cut, finish, plate_pixels, sealed, span, time, write_exr
 
 from scail2_farm.errors import PlateMissing
 from scail2_farm.media import exr
 from scail2_farm.media.movies import write_movie
 from scail2_farm.plan import Plan, plan
-from scail2_farm.seal import seal
 
 
 def planned(cut: Cut, **more: Any) -> Plan:
@@ -337,7 +336,7 @@ def test_a_folder_is_listed_once_for_all_its_holes(one_shot: Cut, monkeypatch: p
 
     monkeypatch.setattr(Path, "iterdir", counted)
     (shot,) = faultless(one_shot).shots
-    finish(seal([shot], weights=one_shot.weights, work=one_shot.folder / "work"))
+    sealed([shot], weights=one_shot.weights, work=one_shot.folder / "work")
     assert list(shot.plate.missing) == list(range(1006, 1012))
     assert listed.count(one_shot.folder / "mattes/SH010") == 3, "checked, looked through, sealed"
 
@@ -356,5 +355,5 @@ def test_digests_are_written_once_for_many_shots(one_shot: Cut, monkeypatch: pyt
         replacing(source, target)
 
     monkeypatch.setattr(os, "replace", counted)
-    finish(seal(shots, weights=one_shot.weights, work=one_shot.folder / "work"))
+    sealed(shots, weights=one_shot.weights, work=one_shot.folder / "work")
     assert written == ["digests.json"]

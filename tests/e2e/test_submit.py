@@ -14,7 +14,7 @@ import numpy as np
 import OpenEXR
 import opentimelineio as otio
 import pytest
-from submissions import Cut, finish, read_exr
+from submissions import Cut, finish, read_exr, sealed
 from submissions import time as time_of
 
 from scail2_farm.documents import Take, read_document
@@ -237,12 +237,12 @@ def rendered_half(cut: Cut) -> Path:
     from scail2_farm.engine import load
     from scail2_farm.plan import plan
     from scail2_farm.render import render
-    from scail2_farm.seal import seal
 
-    planned = finish(plan(cut.write()))
-    (sealed,) = finish(seal(planned.shots, weights=cut.weights, work=cut.folder / "edit.scail2/.work"))
-    finish(render(sealed.segments[0], engine=load(cut.weights)))
-    return Path(sealed.segments[0].folder)
+    planned, work = finish(plan(cut.write())), cut.folder / "edit.scail2/.work"
+    (shot,) = sealed(planned.shots, weights=cut.weights, work=work)
+    segment = shot.segment(0, work=work)
+    finish(render(segment, engine=load(cut.weights)))
+    return Path(segment.folder)
 
 
 DAMAGES = {
@@ -378,9 +378,9 @@ def test_two_jobs_on_one_cut(one_shot: Cut):
     import fcntl
 
     one_shot.write()
-    work = one_shot.folder / "edit.scail2" / ".work"
-    work.mkdir(parents=True)
-    with (work / "lock").open("w") as lock:
+    delivery = one_shot.folder / "edit.scail2"
+    delivery.mkdir()
+    with (delivery / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = one_shot.run("submit", "edit.otio", "--weights", str(one_shot.weights))
     assert done.returncode == 5
@@ -414,12 +414,11 @@ def test_several_characters_and_shots(cut: Cut, farm):
 def test_render_segment_is_idempotent(one_shot: Cut, farm):
     from scail2_farm.documents import document_text
     from scail2_farm.plan import plan
-    from scail2_farm.seal import seal
 
-    edit = one_shot.write()
-    planned = finish(plan(edit))
-    (sealed,) = finish(seal(planned.shots, weights=one_shot.weights, work=one_shot.folder / "w"))
-    for segment in sealed.segments:
+    planned, work = finish(plan(one_shot.write())), one_shot.folder / "w"
+    (shot,) = sealed(planned.shots, weights=one_shot.weights, work=work)
+    segments = [shot.segment(index, work=work) for index in range(len(shot.segments))]
+    for segment in segments:
         document = one_shot.folder / f"segment{segment.index}.json"
         document.write_text(document_text(segment))
         first = farm("render-segment", document, "--json")
@@ -430,7 +429,7 @@ def test_render_segment_is_idempotent(one_shot: Cut, farm):
         assert again.code == 0
         assert again.document == first.document
         assert report.stat().st_mtime_ns == written
-    last = Path(sealed.segments[-1].folder)
+    last = Path(segments[-1].folder)
     assert np.load(last / "history.npy").shape == (5, 32, 64, 3)
 
 

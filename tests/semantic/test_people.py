@@ -12,7 +12,7 @@ from people import distance, mean_color, played, seen
 from scenes import Clip, scene
 
 from scail2_farm import engine
-from scail2_farm.seal import check_weights
+from scail2_farm.settings import check_weights
 
 SIZE = {"width": 96, "height": 64}
 SEEDS = (101, 202)

@@ -1,4 +1,5 @@
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -6,13 +7,15 @@ import pytest
 
 from scail2_farm.documents import (
     CharacterLibrary,
+    Fault,
+    Moment,
     ShotManifest,
     document_text,
     load_document,
     read_document,
     write_text,
 )
-from scail2_farm.errors import StorageError, SubmissionInvalid
+from scail2_farm.errors import PlateMissing, StorageError, SubmissionInvalid, Where
 
 MANIFEST = """\
 schema: scail2-farm/shot-manifest@1
@@ -275,3 +278,21 @@ def test_a_document_of_another_kind_is_refused(tmp_path):
 def test_writing_where_nothing_can_be_written(tmp_path):
     with pytest.raises(StorageError):
         write_text(tmp_path / "none" / "x.json", "{}")
+
+
+def test_a_moment_is_as_the_cut_has_it():
+    """Rates of documents people write are read tolerantly; a time of the cut goes back into the cut as it came."""
+    written = Moment(value=Fraction(172803, 2), rate=Fraction("23.976024627685547"))
+    assert Moment.model_validate_json(written.model_dump_json()) == written
+    assert written.rate != Fraction(24000, 1001)
+
+
+@pytest.mark.parametrize(
+    ("half", "told"), [("\udce9", "\\xe9"), ("\ud83d", "\\ud83d"), ("\U0001f3ac é", "\U0001f3ac é")]
+)
+def test_a_fault_is_text_whatever_a_file_is_called(half, told):
+    error = PlateMissing(f"caf{half}.exr is gone", fix=f"find {half}", where=Where(file=f"/a/caf{half}.exr", frame=3))
+    fault = Fault.of(error)
+    assert (fault.what, fault.fix, fault.why) == (f"caf{told}.exr is gone", f"find {told}", error.why)
+    assert fault.where == {"file": f"/a/caf{told}.exr", "frame": 3}
+    assert Fault.model_validate_json(fault.model_dump_json()) == fault

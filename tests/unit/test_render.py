@@ -75,7 +75,6 @@ def shot(tmp_path: Path) -> Callable[..., Segment]:
             "index": 0,
             "count": 1,
             "window": Span(first=1001, count=FRAMES),
-            "shot_frames": Span(first=1001, count=FRAMES),
             "overlap": 0,
             "keep": Span(first=1001, count=FRAMES),
             "leave": 1,
@@ -292,7 +291,6 @@ def test_a_movie_is_held_beyond_its_end(shot, tmp_path, tiny):
         plate=source,
         color=PlateColor(config=color.config, space=color.space, decided_by=color.decided_by),
         window=span,
-        shot_frames=span,
         keep=span,
         performers=people,
     )

@@ -190,7 +190,7 @@ def test_what_is_not_finite_fails_the_segment(segment: MakeSegment, render: Rend
     """A NaN in the noise reaches every frame; none is delivered, and the error says what to do."""
     noise = np.zeros(SHAPE, np.float32)
     noise[3, 1, 2, 2] = np.nan
-    with pytest.raises(GuardFailed, match=r"not finite after solver step 1 of 2 of segment 0") as caught:
+    with pytest.raises(GuardFailed, match=r"not finite after solver step 1 of 2 of segment 1") as caught:
         render(segment(), noise=noise)
     assert "another seed" in caught.value.fix
 
@@ -205,7 +205,7 @@ def test_broken_decoder_weights_fail_the_segment(
     tensors = load_file(folder / "vae.safetensors")
     tensors["decoder.head.2.bias"][0] = np.inf
     save_file(tensors, folder / "vae.safetensors")
-    with pytest.raises(GuardFailed, match="in decoded frame 1 of segment 0"):
+    with pytest.raises(GuardFailed, match="in decoded frame 1 of segment 1"):
         render(segment(), engine.load(folder))
 
 
