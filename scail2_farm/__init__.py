@@ -2,12 +2,14 @@
 
 The map of this house. One noun goes into each room, one noun comes out::
 
-    edit.otio + edit.shots.yaml
+    edit.otio + edit.shots.yaml, submitted or dropped in inbox/
       editorial.timeline  -> Edit            what is cut, in exact frames
       documents           -> ShotManifest    who plays whom, and how
       plan, shots         -> Plan            shots and segments; every input probed, every fault at once
-      seal                -> Segments        known by content; what was rendered before is found by its key
+      seal                -> SealedShots     known by content; what was rendered before is found by its key
+      farm.ledger         -> Segment leased  on a farm: durable, in chain order, to a child process
       render              -> frames          media.plates -> media.color -> engine -> media.color -> media.comp
+      guards              -> Report          what was handed in, looked at
       deliver             -> Take            frames, movie, take.json; renamed into place
       editorial.takes     -> edit.scail2.otio    the same cut with the takes linked
 
@@ -18,16 +20,18 @@ Rooms::
     documents.py   every JSON/YAML that crosses a disk or a process     floor 1
     digests.py     files by content, remembered                         floor 1
     settings.py    defaults < TOML < environment < flag                 floor 1
+    versions.py    takes on disk, by version; windows.py  the model's windows over a shot    floor 1
     editorial/     edits in, edits out (opentimelineio stops here)
     media/         pictures in, pictures out (av, OpenEXR, OpenImageIO, PyOpenColorIO, Pillow)
     engine/        SCAIL-2: arrays in, arrays out (mlx, safetensors, tokenizers)
+    farm/          who does it, when (sqlite3, watchdog): daemon, hotfolder, ledger, dispatch; worker meets the corridor
     review/        what people look at: sheets
-    plan.py shots.py seal.py  render.py  deliver.py    the corridor, the only place where wings meet
+    plan.py shots.py seal.py  render.py guards.py  deliver.py    the corridor, the only place where wings meet
     search.py      offline media, found again by reel and timecode
     job.py         the corridor walked once, in this process
-    cli.py         typer and rich; words to the user, errors into exit codes (`python -m scail2_farm` is it too)
+    cli.py operators.py    typer and rich; words to the user, errors into exit codes (`python -m scail2_farm` too)
 
-Reading order, half an hour: README, this map, documents, plan, shots, render, engine/pipeline.
+Reading order, half an hour: README, this map, documents, plan, shots, render, engine/pipeline, farm/daemon.
 """
 
 __version__ = "0.1.0"

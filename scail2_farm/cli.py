@@ -17,15 +17,17 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from scail2_farm import __version__
-from scail2_farm.errors import FarmError, SettingsInvalid, exit_code, storage_error
+from scail2_farm import __version__, operators
+from scail2_farm.errors import FarmError, SettingsInvalid, SubmissionInvalid, Where, exit_code, storage_error
 from scail2_farm.frames import FrameRange
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from rich.table import Table
 
+    from scail2_farm.documents import Submission
     from scail2_farm.editorial.cast import Casting
-    from scail2_farm.errors import Where
     from scail2_farm.frames import FrameRange
     from scail2_farm.job import Event, Outcome
     from scail2_farm.plan import Plan, Probing
@@ -41,6 +43,7 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(no_args_is_help=True, help="Snapshots of the model.", rich_markup_mode=None)
 app.add_typer(weights_app, name="weights")
+app.add_typer(operators.app)
 
 R = TypeVar("R")
 
@@ -122,17 +125,32 @@ def submit(
     keep: Annotated[
         str | None, typer.Option(help="`raw` delivers the model's own frames too", show_default=False)
     ] = None,
+    farm: Annotated[
+        Path | None,
+        typer.Option(
+            help="queue it to the farm running in this folder [`farm` of the settings, else here]",
+            show_default=False,
+            readable=False,
+        ),
+    ] = None,
+    here: Annotated[bool, typer.Option("--here", help="render in place, whatever the settings say")] = False,
+    priority: Annotated[int, typer.Option(min=0, max=100, help="on a farm, higher goes first")] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """Render an edit's cast shots here and return the cut with the takes linked.
+    """Render an edit's cast shots and return the cut with the takes linked: here, or on a farm.
 
     Stopped or killed, the same command goes on at the first unfinished segment.
     """
-    from scail2_farm.seal import check_weights
-    from scail2_farm.settings import load_settings
+    from scail2_farm.settings import check_weights, load_settings
 
     if keep not in (None, "raw"):
         raise typer.BadParameter("--keep takes `raw`")
+    if here and farm is not None:
+        raise typer.BadParameter("--here renders in place, --farm on a farm; say one of them")
+    root = None if here else load_settings(farm=farm).farm
+    if root is not None:
+        brought = _submission(edit, manifest, timeline, rate, search, raw=keep == "raw", priority=priority)
+        raise typer.Exit(operators.queue(root.absolute(), brought, as_json=as_json))
     planned = _planned(edit, manifest, timeline, rate, search, casting_required=True, as_json=as_json)
     faults = list(planned.faults)
     folder: Path | None = None
@@ -225,6 +243,14 @@ def render_segment(
 
 
 @app.command()
+def worker() -> None:
+    """Do what a farm says on standard input, one task after the other; a farm starts its own."""
+    from scail2_farm.farm.worker import main as work
+
+    work()
+
+
+@app.command()
 def schema(folder: Annotated[Path, typer.Argument(help="where the schemas are written")] = Path("schemas")) -> None:
     """Write the JSON Schemas of every document into a folder."""
     from scail2_farm.documents import json_schemas, write_text
@@ -296,20 +322,15 @@ def _planned(
     casting_required: bool,
     as_json: bool,
 ) -> Plan:
-    from scail2_farm.frames import exact_rate
     from scail2_farm.plan import is_manifest, plan
 
     if manifest is not None and is_manifest(edit):
         raise typer.BadParameter(f"{edit.name} is a manifest itself; --manifest goes with an edit")
-    try:
-        exact = exact_rate(rate) if rate is not None else None
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise typer.BadParameter(f"--rate takes frames a second, for example 25 or 24000/1001, not {rate!r}") from None
     steps = plan(
         edit,
         manifest=manifest,
         timeline=timeline,
-        rate=exact,
+        rate=_rate(rate),
         search=[folder.absolute() for folder in search or ()],
         casting_required=casting_required,
     )
@@ -319,6 +340,55 @@ def _planned(
         if as_json:
             _print_plan(None, [fault])
         raise
+
+
+def _rate(written: str | None) -> Fraction | None:
+    from scail2_farm.frames import exact_rate
+
+    try:
+        return exact_rate(written) if written is not None else None
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise typer.BadParameter(
+            f"--rate takes frames a second, for example 25 or 24000/1001, not {written!r}"
+        ) from None
+
+
+def _submission(
+    edit: Path,
+    manifest: Path | None,
+    timeline: str | None,
+    rate: str | None,
+    search: list[Path] | None,
+    *,
+    raw: bool,
+    priority: int,
+) -> Submission:
+    """What a farm needs to be told of a submission: its files, and the folder its relative paths are taken in.
+
+    Raises SubmissionInvalid when there is no manifest, or one in another folder that does not say `source_dir`.
+    """
+    from scail2_farm.documents import Submission
+    from scail2_farm.plan import find_manifest, is_manifest, job_name, no_manifest
+
+    edit = edit.absolute()
+    alone = is_manifest(edit)
+    found = edit if alone else (manifest.absolute() if manifest else find_manifest(edit))
+    missing = [path for path in (edit, found) if path is not None and not path.exists()]
+    if missing:
+        raise SubmissionInvalid(f"{missing[0].name} is not there", where=Where(file=str(missing[0])))
+    if found is None:
+        raise no_manifest(edit)
+    return Submission(
+        name=job_name(edit),
+        edit=None if alone else str(edit),
+        manifest=str(found),
+        home=str(edit.parent),
+        timeline=timeline,
+        rate=_rate(rate),
+        search=tuple(str(folder.absolute()) for folder in search or ()),
+        raw=raw,
+        priority=priority,
+    )
 
 
 def _watched(events: Generator[Event, None, Outcome]) -> Outcome:

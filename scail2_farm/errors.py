@@ -266,6 +266,14 @@ def storage_error(error: OSError, path: object) -> StorageError:
     return ShareUnavailable(f"{path}: {error.strerror or error}", where=where)
 
 
+def kind_of(code: str) -> type[FarmError]:
+    """The class with this code, by which an error that crossed a process is known again; else FarmError itself."""
+    kinds = [FarmError]
+    for kind in kinds:  # grows as it is walked
+        kinds += kind.__subclasses__()
+    return next((kind for kind in kinds if kind("").code == code), FarmError)
+
+
 def exit_code(errors: Iterable[FarmError]) -> int:
     """The exit code of a run that ended with these errors; an artist's fault is named first. 0 for none."""
     return min((error.exit_code for error in errors), default=0)

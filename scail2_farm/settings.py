@@ -1,7 +1,8 @@
 """One Settings: defaults < TOML < environment < flag. Read when asked, never at import.
 
 The TOML file is `scail2-farm.toml` in the user's configuration folder, or the file SCAIL2_SETTINGS names. Each key
-has an environment twin: `weights` is SCAIL2_WEIGHTS.
+has an environment twin: `weights` is SCAIL2_WEIGHTS; an empty variable is one that is not set. A description below
+ends the sentence "it must be ..." of a fault.
 """
 
 from __future__ import annotations
@@ -10,12 +11,60 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from scail2_farm.errors import SettingsInvalid, Where
+from scail2_farm.errors import SettingsInvalid, WeightsMissing, Where
 
 PREFIX = "SCAIL2_"
+
+
+def _path(value: object) -> object:
+    if value == "":
+        raise ValueError("an empty text names no folder")
+    try:
+        return Path(value).expanduser() if isinstance(value, str) else value
+    except RuntimeError as error:  # ~NAME of nobody
+        raise ValueError(str(error)) from None
+
+
+def _no_truth(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("true and false are no numbers")
+    return value
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0  # asking the port checks it
+    if not known or "@" in parts.netloc or parts.fragment or not (url.isascii() and url.isprintable()) or " " in url:
+        raise ValueError("this address cannot be posted to")
+    return url
+
+
+Folder = Annotated[Path, BeforeValidator(_path)]
+Count = Annotated[int, BeforeValidator(_no_truth), Field(ge=1)]
+Amount = Annotated[float, BeforeValidator(_no_truth), Field(ge=0, allow_inf_nan=False)]
+Lapse = Annotated[float, BeforeValidator(_no_truth), Field(gt=0, allow_inf_nan=False)]
+Address = Annotated[str, AfterValidator(_address)]
+Addresses = Annotated[
+    tuple[Address, ...], BeforeValidator(lambda value: value.split() if isinstance(value, str) else value)
+]
+
+
+SNAPSHOT_FILES = (
+    "config.json",
+    "dit.safetensors",
+    "vae.safetensors",
+    "t5_encoder.safetensors",
+    "clip.safetensors",
+    "tokenizer.json",
+)
+
+BUILT_IN_WEIGHTS: Mapping[str, Path] = {"miniature": Path(__file__).parent / "engine" / "miniature"}
+"""Snapshots known by name."""
 
 
 class Settings(BaseModel):
@@ -23,9 +72,73 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    weights: str | None = None
+    weights: str | None = Field(default=None, description="a path, or `miniature`")
     """The snapshot: a folder of config.json, dit, vae, t5_encoder and clip safetensors and tokenizer.json, or
     `miniature`, the small one that comes with the package."""
+
+    farm: Folder | None = Field(default=None, description="the path of a folder")
+    """The root of the farm a submit is queued to; without one a submit renders in place."""
+
+    ledger: Folder | None = Field(default=None, description="the path of a folder on a local disk")
+    """Where the farm keeps its ledger; default: .farm in its root."""
+
+    workers: Count = Field(default=1, description="a whole number from 1")
+    """Engines that render side by side; each holds the weights in memory."""
+
+    hooks: Addresses = Field(
+        default=(),
+        description="addresses that open with http:// or https://, without user, fragment or spaces "
+        "(several in the environment: with spaces between them)",
+    )
+    """Where the farm posts what becomes of jobs and shots."""
+
+    hook_secret: str | None = Field(default=None, min_length=1, repr=False, description="a text that is not empty")
+    """What those posts are signed with; who receives them knows it too."""
+
+    scratch_days: Amount = Field(default=14.0, description="a number of days from 0")
+    """How long rendered segments, plans and logs are kept that nothing needs any more."""
+
+    render_hours: Lapse = Field(default=6.0, description="a number of hours above 0")
+    """A segment that takes longer is ended."""
+
+    quiet_minutes: Lapse = Field(default=45.0, description="a number of minutes above 0")
+    """A segment without a step for so long hangs, and is ended."""
+
+    settle_s: Amount | None = Field(default=None, description="a number of seconds from 0")
+    """A drop unchanged for so long is whole; default: 20, on a network volume 60."""
+
+    poll_s: Lapse = Field(default=5.0, description="a number of seconds above 0")
+    """How often the inbox is looked at."""
+
+    retry_s: Lapse = Field(default=60.0, description="seconds, more than 0")
+    """How long after a failure that was not the submission's something is tried again; then twice as long."""
+
+    min_free_gb: Amount = Field(default=2.0, description="a number of gigabytes from 0")
+    """What is kept free on each disk."""
+
+    @model_validator(mode="after")
+    def _hooks_are_signed(self) -> Settings:
+        if self.hooks and self.hook_secret is None:
+            raise ValueError(f"`hooks` are signed posts, and `hook_secret` ({PREFIX}HOOK_SECRET) is missing")
+        if len(set(self.hooks)) < len(self.hooks):
+            raise ValueError("`hooks` must name each address once")
+        return self
+
+
+def check_weights(named: str | None) -> Path:
+    """The snapshot folder behind a name or a path, complete as far as files go.
+
+    `miniature` is the small trained snapshot that comes with the package; a folder of that name is `./miniature`.
+    Raises WeightsMissing.
+    """
+    if named is None:
+        raise WeightsMissing("no weights are named")
+    folder = BUILT_IN_WEIGHTS.get(named, Path(named)).absolute()
+    missing = [name for name in SNAPSHOT_FILES if not (folder / name).is_file()]
+    if missing:
+        what = f"{', '.join(missing)} not found" if folder.is_dir() else "the weights folder is not there"
+        raise WeightsMissing(what, where=Where(file=str(folder)))
+    return folder
 
 
 def settings_path(environment: Mapping[str, str]) -> Path:
@@ -39,31 +152,50 @@ def settings_path(environment: Mapping[str, str]) -> Path:
 def load_settings(*, environment: Mapping[str, str] | None = None, **flags: object) -> Settings:
     """The settings in force; a flag that is None was not given.
 
-    Raises SettingsInvalid naming the file or variable and the key.
+    Raises SettingsInvalid naming each wrong key, variable or flag, and what it must be.
     """
     environment = os.environ if environment is None else environment
     path = settings_path(environment)
-    found: dict[str, object] = {}
-    if path.is_file():
-        try:
-            found = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingsInvalid(f"the settings file cannot be read: {error}", where=Where(file=str(path))) from None
-    elif f"{PREFIX}SETTINGS" in environment:
-        raise SettingsInvalid(f"{PREFIX}SETTINGS names a file that is not there", where=Where(file=str(path)))
+    found = _written(path, named=bool(environment.get(f"{PREFIX}SETTINGS")))
+    said = {name: f"`{name}`" for name in found}
     for name in Settings.model_fields:
         if value := environment.get(PREFIX + name.upper()):
-            found[name] = value
-    found |= {name: value for name, value in flags.items() if value is not None}
+            found[name], said[name] = value, PREFIX + name.upper()
+    for name, value in flags.items():
+        if value is not None:
+            found[name], said[name] = value, "--" + name.replace("_", "-")
     try:
         return Settings.model_validate(found)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(step) for step in first["loc"])
-        known = ", ".join(Settings.model_fields)
-        words = {"extra_forbidden": "there is no such setting", "path_type": "this must be a path"}
+        faults = error.errors(include_url=False)
+        unknown = any(fault["type"] == "extra_forbidden" for fault in faults)
+        in_file = any(said.get(str(step), "").startswith("`") for fault in faults for step in fault["loc"][:1])
         raise SettingsInvalid(
-            f"setting `{key}`: {words.get(first['type'], first['msg'])}",
-            fix=f"known settings: {known}",
-            where=Where(file=str(path)),
+            "; ".join(dict.fromkeys(_sentence(fault, said) for fault in faults)),
+            fix=f"known settings: {', '.join(Settings.model_fields)}" if unknown else None,
+            where=Where(file=str(path)) if in_file else None,
         ) from None
+
+
+def _written(path: Path, *, named: bool) -> dict[str, object]:
+    """What the settings file says; nothing when there is none and none was named."""
+    where = Where(file=str(path))
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        if named:
+            raise SettingsInvalid(f"{PREFIX}SETTINGS names a file that is not there", where=where) from None
+        return {}
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(f"the settings file cannot be read: {error}", where=where) from None
+
+
+def _sentence(fault: Mapping[str, Any], said: Mapping[str, str]) -> str:
+    """One fault in words; what was given is told, unless it is secret."""
+    if not fault["loc"]:
+        return str(fault["msg"]).removeprefix("Value error, ")
+    name = str(fault["loc"][0])
+    if fault["type"] == "extra_forbidden":
+        return f"{said[name]}: there is no such setting"
+    given = "" if name == "hook_secret" else f", not {fault['input']!r}"
+    return f"{said[name]} must be {Settings.model_fields[name].description}{given}"

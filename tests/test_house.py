@@ -76,6 +76,7 @@ def loaded_after(statement: str) -> set[str]:
     [
         "import scail2_farm",
         "sys.argv = ['scail2-farm', '--help']\nfrom scail2_farm.cli import main\ntry: main()\nexcept SystemExit: pass",
+        "import scail2_farm.farm.daemon, scail2_farm.operators, scail2_farm.editorial.suffixes",  # a farm's own process
     ],
 )
 def test_start_is_light(statement: str):

@@ -1,0 +1,315 @@
+"""The verbs of whoever runs a farm: up, status, why, job, gc. Words and tables only; the farm itself decides."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from scail2_farm.documents import Reply, Request
+from scail2_farm.errors import FarmError, SettingsInvalid, exit_code
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from scail2_farm.documents import Submission
+
+app = typer.Typer(rich_markup_mode=None)
+job_app = typer.Typer(no_args_is_help=True, help="Jobs, shots and segments of a running farm.", rich_markup_mode=None)
+app.add_typer(job_app, name="job")
+
+FarmOption = Annotated[
+    Path | None,
+    typer.Option("--farm", help="the farm's folder [`farm` of the settings]", show_default=False, readable=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
+RefArgument = Annotated[
+    str, typer.Argument(help="JOB, JOB/SHOT, JOB/SHOT/SEGMENT, or a SHOT of one job alone", show_default=False)
+]
+FACTS = ("job", "shot", "segment", "drop", "what", "why", "fix")
+PLANNED_WITHIN_S = 3600.0
+
+
+def _out() -> Console:
+    return Console(highlight=False, soft_wrap=True, emoji=False)
+
+
+def _say(line: str) -> None:
+    _out().print(line, markup=False)
+
+
+@app.command()
+def up(
+    root: Annotated[Path, typer.Argument(help="the farm's folder; made if it is not there", show_default=False)],
+    weights: Annotated[str | None, typer.Option(help="a snapshot folder, or `miniature`", show_default=False)] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="engines side by side, each with its own weights [1]", show_default=False)
+    ] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(help="a folder on a local disk, when ROOT is on a share [ROOT/.farm]", show_default=False),
+    ] = None,
+) -> None:
+    """Run a farm in ROOT: drop a cut and its manifest in ROOT/inbox, find the returned cut later.
+
+    Ctrl-C (or SIGTERM) once: what is being rendered is finished first; twice: stop now, and the next start goes on.
+    """
+    from scail2_farm.editorial.suffixes import SUFFIXES
+    from scail2_farm.farm.daemon import up as run_farm
+    from scail2_farm.settings import check_weights, load_settings
+
+    settings = load_settings(weights=weights, workers=workers, ledger=ledger)
+    folder = check_weights(settings.weights)
+    _log_to(root)
+    run_farm(root, settings=settings, weights=folder, suffixes=tuple(SUFFIXES))
+
+
+@app.command()
+def status(
+    farm: FarmOption = None,
+    watch: Annotated[bool, typer.Option("--watch", help="stay, and show it again every second")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """What the farm is doing: jobs, running segments, workers, and when it will be done."""
+    from rich.live import Live
+
+    root = farm_root(farm)
+    document = _asked(root, Request(verb="status")).document
+    if as_json:
+        _print_json(document)
+        return
+    if not watch:
+        _out().print(_status_view(document))
+        return
+    with Live(_status_view(document), console=_out(), auto_refresh=False) as live:
+        try:
+            while True:
+                time.sleep(1)
+                live.update(_status_view(_asked(root, Request(verb="status")).document), refresh=True)
+        except KeyboardInterrupt:
+            return
+
+
+@app.command()
+def why(shot: RefArgument, farm: FarmOption = None, as_json: JsonOption = False) -> None:
+    """Why a shot, job or segment is not running, or what it waits for."""
+    _told(_asked(farm_root(farm), Request(verb="why", ref=shot)), as_json)
+
+
+@job_app.command("pause")
+def job_pause(ref: RefArgument, farm: FarmOption = None, as_json: JsonOption = False) -> None:
+    """Stop rendering it; a segment in the middle is begun again later."""
+    _told(_asked(farm_root(farm), Request(verb="pause", ref=ref)), as_json)
+
+
+@job_app.command("resume")
+def job_resume(ref: RefArgument, farm: FarmOption = None, as_json: JsonOption = False) -> None:
+    """Go on with what was paused."""
+    _told(_asked(farm_root(farm), Request(verb="resume", ref=ref)), as_json)
+
+
+@job_app.command("cancel")
+def job_cancel(ref: RefArgument, farm: FarmOption = None, as_json: JsonOption = False) -> None:
+    """Give it up; takes that are delivered stay, and `job retry` brings it back."""
+    _told(_asked(farm_root(farm), Request(verb="cancel", ref=ref)), as_json)
+
+
+@job_app.command("retry")
+def job_retry(
+    ref: RefArgument,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="another seed: the shot is rendered as a new version", show_default=False)
+    ] = None,
+    farm: FarmOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at its inputs again and render what failed, was held or cancelled."""
+    _told(_asked(farm_root(farm), Request(verb="retry", ref=ref, seed=seed)), as_json)
+
+
+@job_app.command("priority")
+def job_priority(
+    ref: RefArgument,
+    priority: Annotated[int, typer.Argument(min=0, max=100, help="higher goes first; 50 is the usual")],
+    farm: FarmOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what goes first."""
+    _told(_asked(farm_root(farm), Request(verb="priority", ref=ref, priority=priority)), as_json)
+
+
+@app.command()
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would be removed, and remove nothing")] = False,
+    farm: FarmOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove scratch that nothing needs any more (`scratch_days`); deliveries and drops are never touched."""
+    _told(_asked(farm_root(farm), Request(verb="gc", dry_run=dry_run)), as_json)
+
+
+# --------------------------------------------------------------------------- asking
+
+
+def farm_root(named: Path | None) -> Path:
+    """The farm that is meant: the one named, else that of the settings.
+
+    Raises SettingsInvalid when there is neither.
+    """
+    from scail2_farm.settings import load_settings
+
+    root = load_settings(farm=named).farm
+    if root is None:
+        raise SettingsInvalid(
+            "no farm is named", fix="name its folder: --farm ROOT, SCAIL2_FARM or `farm` in the settings file"
+        )
+    return root.absolute()
+
+
+def queue(root: Path, submission: Submission, *, as_json: bool) -> int:
+    """Bring a submission to a running farm and wait for its word; the exit code.
+
+    Raises FarmNotRunning, StorageError.
+    """
+    from scail2_farm.farm.control import ask, bring
+
+    ask(root, Request(verb="status"))  # nothing is left with a farm that is not there
+    console = Console(stderr=True, highlight=False, emoji=False)
+    with console.status("the farm looks at its timeline, plates, mattes and stills"):
+        reply = ask(root, Request(verb="submitted", ref=bring(root, submission)), within_s=PLANNED_WITHIN_S)
+    if as_json:
+        _print_json(reply.document | ({"fault": reply.fault.model_dump(mode="json")} if reply.fault else {}))
+    faults = [_fault(one) for one in _listed(reply.document.get("faults"))]
+    if reply.fault is not None and not faults:
+        faults = [reply.fault.error()]
+    for fault in faults:
+        console.print(f"scail2-farm: {fault}", markup=False, soft_wrap=True)
+    if not as_json:
+        for line in reply.said:
+            _say(line)
+    return exit_code(faults)
+
+
+def _asked(root: Path, request: Request) -> Reply:
+    """The farm's answer; what it says is wrong is raised here."""
+    from scail2_farm.farm.control import ask
+
+    reply = ask(root, request)
+    if reply.fault is not None:
+        raise reply.fault.error()
+    return reply
+
+
+def _told(reply: Reply, as_json: bool) -> None:
+    if as_json:
+        _print_json(reply.document or {"said": list(reply.said)})
+    else:
+        for line in reply.said:
+            _say(line)
+
+
+def _print_json(document: object) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _fault(document: object) -> FarmError:
+    from scail2_farm.documents import Fault
+
+    return Fault.model_validate(document).error()
+
+
+def _listed(found: object) -> Sequence[object]:
+    return found if isinstance(found, list) else []
+
+
+# --------------------------------------------------------------------------- looking
+
+
+def _status_view(document: Mapping[str, Any]) -> Group:
+    """The status as tables: jobs, then what is running now."""
+    from rich.console import Group
+
+    jobs = Table(*(Column(name, overflow="fold") for name in ("job", "state", "shots", "segments", "left", "trouble")))
+    for job in document["jobs"]:
+        shots: Mapping[str, int] = job["shots"]
+        trouble = ", ".join(f"{shots[state]} {state}" for state in ("held", "failed", "cancelled") if shots.get(state))
+        cells = (
+            job["id"],
+            "paused" if job["paused"] and job["state"] == "open" else job["state"],
+            f"{shots.get('done', 0)}/{sum(shots.values())}",
+            f"{job['segments_done']}/{job['segments']}",
+            "" if job["eta_s"] is None else duration(job["eta_s"]),
+            trouble,
+        )
+        jobs.add_row(*(escape(str(cell)) for cell in cells))
+    running = Table(*(Column(name, overflow="fold") for name in ("worker", "shot", "segment", "step", "left")))
+    for one in document["running"]:
+        cells = (
+            one["worker"],
+            f"{one['job']}/{one['shot']}",
+            f"{one['segment']}/{one['segments']}",
+            f"{one['step']}/{one['of']}" if one["of"] and one["state"] == "leased" else one["state"],
+            "" if one["eta_s"] is None else duration(one["eta_s"]),
+        )
+        running.add_row(*(escape(str(cell)) for cell in cells))
+    eta = document.get("eta_s")
+    waiting = any(job["state"] == "open" for job in document["jobs"])
+    idle = "nothing is being rendered; `scail2-farm why JOB` says why" if waiting else "nothing to do"
+    words = "rendering" if document["running"] else idle
+    left = "" if eta is None or not document["running"] else f", about {duration(eta)} left in all"
+    ending = "; ending when what runs is done" if document.get("draining") else ""
+    lines: list[Any] = [f"{escape(str(document['root']))}: {words}{left}{ending}"]
+    lines += [jobs] if document["jobs"] else ["no jobs yet: drop a cut and its manifest in inbox/"]
+    lines += [running] if document["running"] else []
+    return Group(*lines)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+# --------------------------------------------------------------------------- logging
+
+
+class _ForPeople(logging.Formatter):
+    """A line for the terminal: the sentence and the facts an operator asks for first."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts = "  ".join(f"{name} {getattr(record, name)}" for name in FACTS if hasattr(record, name))
+        at = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        return f"{at} {record.getMessage()}{'  ' + facts if facts else ''}"
+
+
+def _log_to(root: Path) -> None:
+    """What the farm has to say: for people on the terminal, for machines in .farm/logs/farm.log."""
+    from logging.handlers import RotatingFileHandler
+
+    from scail2_farm.errors import storage_error
+    from scail2_farm.farm.journal import JsonLine
+
+    folder = root / ".farm" / "logs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = RotatingFileHandler(folder / "farm.log", maxBytes=16 << 20, backupCount=3, encoding="utf-8")
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    people = logging.StreamHandler(sys.stderr)
+    people.setFormatter(_ForPeople())
+    file.setFormatter(JsonLine())
+    logging.raiseExceptions = False  # a full disk costs the log, and is told of once by whoever meets it
+    logging.basicConfig(level=logging.INFO, handlers=[people, file], force=True)
