@@ -7,7 +7,7 @@ EXTRAS := dev,nle$(if $(filter Linux,$(shell uname -s)),$(comma)cpu)
 STAMP := $(VENV)/.installed
 BLENDER := .venv-bpy
 
-.PHONY: demo test check schemas setup blender clean
+.PHONY: demo test faults check schemas setup blender clean
 
 demo: setup
 	$(BIN)/python examples/two_characters/make_media.py
@@ -15,6 +15,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# The farm under every fault, in full: hours. Stopped, it goes on; figures in benchmarks/receipts/faults.json
+faults: setup
+	$(BIN)/python benchmarks/faults.py
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -1,0 +1,5 @@
+"""Takes its task and ends well, without a word."""
+
+import sys
+
+sys.stdin.readline()
