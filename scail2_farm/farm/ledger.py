@@ -656,7 +656,7 @@ class Ledger:
             self._database.run("touch-segment", segment=row["segment"])
             facts = {"kind": kind, "verdict": verdict, "fault": fault.model_dump(mode="json")}
             self._tell(now, "segment-failed", row, facts=facts)
-            if counted:
+            if counted or kind == "setup":  # a worker that cannot even start must not keep the others from the shot
                 self._blame(now, row["worker"], row["shot"])
             for shot in self._database.all("shots-that-want", segment=row["segment"]):
                 self._judge(now, shot, kind, verdict, fault)

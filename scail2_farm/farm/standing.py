@@ -223,7 +223,7 @@ class Standing:
             case "done":
                 yield f"{name} is done: v{shot['version']:03d} in {shot['folder']}"
             case "failed":
-                yield f"{name} failed: {_fault(shot['fault'])}; then `scail2-farm job retry {name}`"
+                yield f"{name} failed: {_fault(shot['fault'], retry=name)}"
             case "cancelled":
                 again = "" if shot["became"] is not None else f"; `scail2-farm job retry {name}` takes it up again"
                 yield f"{name} is cancelled: {shot['reason']}{again}"
@@ -234,7 +234,7 @@ class Standing:
                 again = _wait(now, shot["not_before"])
                 yield f"{name} is held and tried again by itself {again}: {_fault(shot['fault'])}"
             case "held":
-                yield f"{name} is held: {_fault(shot['fault'])}; then `scail2-farm job retry {name}`"
+                yield f"{name} is held: {_fault(shot['fault'], retry=name)}"
             case "rendered":
                 yield from self._why_not_delivered(name, shot, now)
             case _:
@@ -348,12 +348,13 @@ SHOTS = {
 """What a number of shots in a state is."""
 
 
-def _fault(text: str | None) -> str:
-    """A fault in a line: what, and what to do."""
+def _fault(text: str | None, *, retry: str | None = None) -> str:
+    """A fault in a line: what, and what to do; with `retry`, how that shot is taken up again, unless it says so."""
     if text is None:
         return "no reason was given"
     fault = Fault.model_validate_json(text)
-    return f"{fault.what} ({fault.code}); {fault.fix}"
+    words, command = f"{fault.what} ({fault.code}); {fault.fix}", f"`scail2-farm job retry {retry}`"
+    return words if retry is None or command in words else f"{words}; then {command}"
 
 
 def _count(number: int, noun: str) -> str:

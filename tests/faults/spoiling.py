@@ -211,7 +211,11 @@ def spoil() -> None:
 def main() -> None:
     if sys.argv[1] == "worker":
         if SLOTS and fnmatch(own_slot(Path(os.environ["LOCKS"])), SLOTS):
+            from scail2_farm.documents import StepSaid
+
             sys.stdin.readline()
+            sys.stdout.write(StepSaid(what="a bad worker", step=0, of=1).model_dump_json() + "\n")
+            sys.stdout.flush()
             sys.exit(1)
         spoil()
         from scail2_farm.farm.worker import main as work

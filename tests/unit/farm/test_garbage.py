@@ -27,7 +27,6 @@ def key(number: int) -> str:
 def places(tmp_path) -> Places:
     places = Places(root=tmp_path / "farm", state=tmp_path / "farm" / ".farm")
     places.make()
-    replies_of(places.root).mkdir(parents=True)
     return places
 
 
