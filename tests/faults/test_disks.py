@@ -271,7 +271,8 @@ def test_a_delivery_volume_that_is_full_or_away_holds_the_shot(disks, show, tmp_
         assert farm.end() == 0
         ledger = books(farm)
         assert ledger.done == Counter(["edit/SH0010/1", "edit/SH0020/1"])
-        assert (ledger.integrity, ledger.attempts) == ("ok", 2)
+        ((begun,),) = ledger.rows("SELECT count(*) FROM attempt WHERE class <> 'cancelled'")  # the pause may end one
+        assert (ledger.integrity, begun) == ("ok", 2)
         assert len(pictures(to)) == 2 * 2 * FRAMES
         assert (place / "edit.scail2.otio").is_file()
         record("the delivery volume full and away", frames=[number - FIRST + 1 for number in at], held=4, lost=0)
