@@ -326,7 +326,7 @@ def test_a_second_daemon_is_refused(settled):
 
 def test_drain_and_stop(tmp_path, weights, farm: Command):
     cut = many_shots(Cut(tmp_path / "show", weights), 2, frames=9, handles=0)
-    cut.manifest["defaults"]["steps"] = SLOW_STEPS
+    cut.manifest["defaults"]["steps"] = 200  # long enough for the questions in between, also on a quick machine
     with Farm(tmp_path / "farm", weights) as running:
         running.drop(cut)
         ledger = books(running)
