@@ -348,7 +348,7 @@ def test_drain_and_stop(tmp_path, weights, farm: Command):
         now = running.until(lambda: _answers(running) and at_work(ledger), "segment at work")
         for _ in range(2):
             os.kill(running.process.pid, signal.SIGTERM)
-            running.until(lambda: not running.alive or _draining(running), "farm that ends")
+            running.until(lambda: _draining(running) or not running.alive, "farm that ends")
         began = time.monotonic()
         assert running.process.wait(60) == 0
         assert time.monotonic() - began < 5
@@ -372,7 +372,10 @@ def _status(running: Farm) -> dict[str, Any]:
 
 
 def _draining(running: Farm) -> dict[str, Any] | None:
-    found = _status(running)
+    try:
+        found = _status(running)
+    except FarmNotRunning:  # it may end while it is asked
+        return None
     return found if found["draining"] else None
 
 
