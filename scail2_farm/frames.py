@@ -6,6 +6,7 @@ Ranges are (first, count); an end is never stored. Rates are Fractions: 23.976 r
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -154,21 +155,7 @@ class FramePattern:
 
         A relative path is taken beside `folder` when it is given.
         """
-        path = Path(text) if folder is None else folder / text
-        matches = list(re.finditer(r"#+|%0?(\d*)d|\[(-?\d+)-(-?\d+)\]|<f(\d+)>", path.name))
-        if not matches:
-            return None
-        match = matches[-1]  # a shot's name before the number may hold a # or brackets of its own
-        token = match[0]
-        if token.startswith("#"):
-            padding = len(token)
-        elif token.startswith("%"):
-            padding = int(match[1] or 1)
-        elif token.startswith("["):
-            padding = len(match[2].lstrip("-"))
-        else:
-            padding = int(match[4])
-        return cls(path.parent, path.name[: match.start()], max(1, padding), path.name[match.end() :])
+        return _pattern(text if folder is None else str(folder / text))
 
     def number(self, frame: int) -> int:
         """The number in the file name of one frame."""
@@ -190,7 +177,10 @@ class FramePattern:
         """
         number = re.compile(re.escape(self.prefix) + r"(-?\d+)" + re.escape(self.suffix))
         try:
-            names = [entry.name for entry in self.folder.iterdir()] if self.folder.is_dir() else []
+            with os.scandir(self.folder) as entries:
+                names = [entry.name for entry in entries]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
         except OSError as error:
             raise storage_error(error, self.folder) from error
         counted = ((name, int(match[1]) - self.origin) for name in names if (match := number.fullmatch(name)))
@@ -204,3 +194,23 @@ class FramePattern:
 
     def __str__(self) -> str:
         return str(self.folder / self.name_with_hashes)
+
+
+@lru_cache(maxsize=4096)
+def _pattern(text: str) -> FramePattern | None:
+    """FramePattern.parse, once for a text that a long cut has in every clip."""
+    path = Path(text)
+    matches = list(re.finditer(r"#+|%0?(\d*)d|\[(-?\d+)-(-?\d+)\]|<f(\d+)>", path.name))
+    if not matches:
+        return None
+    match = matches[-1]  # a shot's name before the number may hold a # or brackets of its own
+    token = match[0]
+    if token.startswith("#"):
+        padding = len(token)
+    elif token.startswith("%"):
+        padding = int(match[1] or 1)
+    elif token.startswith("["):
+        padding = len(match[2].lstrip("-"))
+    else:
+        padding = int(match[4])
+    return FramePattern(path.parent, path.name[: match.start()], max(1, padding), path.name[match.end() :])

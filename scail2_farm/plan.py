@@ -11,9 +11,19 @@ import os
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
-from scail2_farm.documents import CharacterLibrary, Loaded, PlateSource, Scene, ShotManifest, load_document
+from scail2_farm.documents import (
+    CanvasSize,
+    CharacterLibrary,
+    Loaded,
+    PlateSource,
+    Sampler,
+    Scene,
+    ShotManifest,
+    load_document,
+)
 from scail2_farm.editorial.cast import Casting, cast_clips
 from scail2_farm.editorial.formats import BUNDLES
 from scail2_farm.editorial.paths import is_relative
@@ -581,13 +591,18 @@ def _shot_json(shot: Shot) -> dict[str, object]:
                 "mode": scene.mode,
                 "prompt": scene.prompt,
                 "seed": scene.seed,
-                "sampler": scene.sampler.model_dump(),
-                "canvas": scene.canvas.model_dump(mode="json"),
             }
+            | _scene_json(scene.sampler, scene.canvas)
             for window, scene in zip(shot.windows, shot.scenes, strict=True)
         ],
         "warnings": list(shot.warnings),
     }
+
+
+@lru_cache(maxsize=64)
+def _scene_json(sampler: Sampler, canvas: CanvasSize) -> dict[str, object]:
+    """What ten thousand segments have in common."""
+    return {"sampler": sampler.model_dump(), "canvas": canvas.model_dump(mode="json")}
 
 
 def _numbers_json(plate: PlateSource, frames: FrameRange) -> dict[str, object]:

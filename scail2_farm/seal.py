@@ -11,11 +11,22 @@ import json
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from scail2_farm.digests import Digests, sha256_of_several, sha256_text
-from scail2_farm.documents import FileDigest, Moment, PlateSource, SealedSegment, SealedShot, Span, Use
+from scail2_farm.documents import (
+    CanvasSize,
+    FileDigest,
+    Moment,
+    PlateSource,
+    Sampler,
+    SealedSegment,
+    SealedShot,
+    Span,
+    Use,
+)
 from scail2_farm.errors import FrameTruncated, ShareUnavailable, Where, storage_error
 from scail2_farm.frames import FramePattern, FrameRange
 from scail2_farm.media import mattes
@@ -188,25 +199,12 @@ class _Keys:
         """The key of a segment; its own is not looked at. Raises StorageError."""
         if self._common is None:
             self._common = sha256_text(json.dumps(self._shot_known(), sort_keys=True))
-        first, seen = segment.window.first, _seen(segment)
-        content: dict[str, object] = {
-            "shot": self._common,
-            "weights": weights,
-            "index": index,
-            "window": [first, segment.window.count, segment.overlap],
-            "keep": [segment.keep.first, segment.keep.count],
-            "leaves": segment.leave,
-            "mode": segment.mode,
-            "prompt": segment.prompt,
-            "negative": segment.negative_prompt,
-            "seed": segment.seed,
-            "sampler": segment.sampler.model_dump(exclude={"preset"}),
-            "canvas": segment.canvas.model_dump(mode="json"),
-            "frames": self._inputs.known(self._plate, seen),
-            "mattes": [self._inputs.known(track, seen) for track in self._mattes],
-            "previous": previous,
-        }
-        return sha256_text(json.dumps(content, sort_keys=True))
+        window, keep, seen = segment.window, segment.keep, _seen(segment)
+        place = index, window.first, window.count, segment.overlap, keep.first, keep.count, segment.leave
+        shown = (",".join(self._inputs.known(track, seen)) for track in (self._plate, *self._mattes))
+        scene = segment.mode, segment.prompt, segment.negative_prompt, segment.seed, segment.sampler, segment.canvas
+        lines = self._common, weights, previous or "", str(place), _scene_known(*scene), *shown
+        return sha256_text("\n".join(lines))  # a line holds no other: texts from outside are JSON in it
 
     def _shot_known(self) -> dict[str, object]:
         """What all segments have in common: the plate's class and colour, and who is put in.
@@ -262,6 +260,13 @@ class _Keys:
         for still in self._stills():
             found[still] = FileDigest(path=still, sha256=self._inputs.file(still))
         return tuple(found.values())
+
+
+@lru_cache(maxsize=256)
+def _scene_known(mode: str, prompt: str, negative_prompt: str, seed: int, sampler: Sampler, canvas: CanvasSize) -> str:
+    """What a segment is rendered with, as a line; what the numbers of its sampler are called is not in it."""
+    numbers = sampler.model_dump(exclude={"preset"})
+    return json.dumps([mode, prompt, negative_prompt, seed, numbers, canvas.model_dump(mode="json")], sort_keys=True)
 
 
 def _seen(segment: SealedSegment) -> range:
@@ -327,10 +332,10 @@ class _Inputs:
                 known[frame] = _Frame(path.name, self._digests.of(path).sha256)
         return [known[frame] for frame in read]
 
-    def known(self, track: _Track, frames: range) -> list[str | None]:
+    def known(self, track: _Track, frames: range) -> list[str]:
         """What each of these frames of the plate is known by: its file, or the movie's and its place in it.
 
-        None where nothing is read. Raises StorageError.
+        Empty where nothing is read. Raises StorageError.
         """
         if isinstance(track.source, FramePattern):
             found = self.files(track, frames)
@@ -340,11 +345,11 @@ class _Inputs:
         else:
             movie = self.file(str(track.source))
             names = {frame: f"{movie} {frame}" for frame in track.read(frames)}
-        told: list[str | None] = []
+        told: list[str] = []
         for frame in range(frames.start + track.offset, frames.stop + track.offset):
             shown = track.others.get(frame, frame)
             held = "held " if track.marked and frame in track.others else ""
-            told.append(None if shown is None else f"{held}{names[shown]}")
+            told.append("" if shown is None else f"{held}{names[shown]}")
         return told
 
     def plate(self, plate: PlateSource) -> _Track:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,11 +40,12 @@ def takes(folder: Path, shot: str) -> Iterator[tuple[Path, Take | None]]:
 
 
 def _numbers(folder: Path, shot: str) -> list[int]:
-    place = folder / "shots" / shot
+    place = f"{folder}/shots/{shot}"  # asked for ten thousand shots that have none
     try:
-        names = [entry.name for entry in place.iterdir()]
+        with os.scandir(place) as entries:
+            names = [entry.name for entry in entries]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise storage_error(error, place) from error
+        raise storage_error(error, Path(place)) from error
     return [int(name[1:]) for name in names if re.fullmatch(r"v\d{3,}", name)]

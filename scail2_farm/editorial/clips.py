@@ -81,9 +81,9 @@ class Clip:
     when an earlier clip has no known length; `record_count` is 0 until then. `source_start` and `source_count` are the
     media the cut shows (trimmed by every compound around the clip, counted through every retime), in the clip's own
     rate; None means all of media of unknown length. `speed` is the product of every time scalar on the clip and the
-    compounds around it: 0 a freeze, None a curve. `policy` is what the sequence itself says of missing frames.
-    `offline` says that there is no media to be found (`faults` holds its PlateMissing). `notes` are readings worth
-    telling.
+    compounds around it: 0 a freeze, None a curve. `policy` is what the sequence itself says of missing frames,
+    `space` the colour space of the media in the edit's words. `offline` says that there is no media to be found
+    (`faults` holds its PlateMissing). `notes` are readings worth telling.
     """
 
     id: str
@@ -101,6 +101,7 @@ class Clip:
     notes: tuple[str, ...]
     markers: tuple[Marker, ...] = ()
     reel: str | None = None
+    space: str | None = None
     record_start: int | None
     record_count: int
     rate: Fraction

@@ -100,8 +100,12 @@ def levels(document: object) -> int:
     layer: list[Any] = [document] if isinstance(document, dict | list) else []
     while layer and levels <= MOST_LEVELS:
         levels += 1
-        within = (child for node in layer for child in (node.values() if isinstance(node, dict) else node))
-        layer = [child for child in within if isinstance(child, (dict, list))]
+        layer = [
+            child
+            for node in layer
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, (dict, list))
+        ]
     return levels
 
 
@@ -304,12 +308,12 @@ def for_bindings(node: Any) -> Any:
     Only for asking it; the file keeps them as they came (editorial.md §2.2, §2.3). What needs no change is shared.
     """
     if isinstance(node, list):
-        children: list[Any] = [for_bindings(child) if isinstance(child, list | dict) else child for child in node]
+        children: list[Any] = [for_bindings(child) if isinstance(child, (list, dict)) else child for child in node]
         return children if any(new is not old for new, old in zip(children, node, strict=True)) else node
     changed = {
         key: new
         for key, value in node.items()
-        if isinstance(value, list | dict) and (new := for_bindings(value)) is not value
+        if isinstance(value, (list, dict)) and (new := for_bindings(value)) is not value
     }
     schema, _, version = str(node.get("OTIO_SCHEMA")).partition(".")
     if schema == "Marker" and version not in ("1", "2"):

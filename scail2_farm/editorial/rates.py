@@ -74,6 +74,8 @@ class Range:
 
 def offset(time: Time, origin: Time) -> Fraction:
     """How many frames of `origin`'s rate `time` lies after `origin`, by the two-candidate rule; not rounded."""
+    if time.rate == origin.rate == time.exact:
+        return time.value - origin.value
     by_seconds = (time.value / time.rate - origin.value / origin.rate) * origin.exact
     if time.exact != origin.exact:
         return by_seconds
@@ -83,6 +85,8 @@ def offset(time: Time, origin: Time) -> Fraction:
 
 def frame_of(position: Fraction) -> int:
     """The frame a fractional position falls in: the whole one within 0.02, else the one it has begun."""
+    if position.denominator == 1:
+        return int(position)
     near = round(position)
     return near if abs(position - near) <= WHOLE else floor(position + NUDGE)
 
@@ -117,6 +121,8 @@ def ceiled(frames: Fraction) -> int:
 
 
 def _settled(position: Fraction) -> Fraction:
+    if position.denominator == 1:
+        return position
     near = round(position)
     return Fraction(near) if abs(position - near) <= WHOLE else position
 
@@ -128,7 +134,7 @@ def _exact(rate: Fraction) -> Fraction:
 
 
 def _from_whole(position: Fraction) -> Fraction:
-    return abs(position - round(position))
+    return abs(position - round(position)) if position.denominator > 1 else Fraction(0)
 
 
 @lru_cache(maxsize=4096, typed=True)

@@ -44,7 +44,7 @@ from scail2_farm.editorial.otiojson import (
 )
 from scail2_farm.editorial.rates import Range, Time
 from scail2_farm.editorial.retimes import MOST_UNKNOWN, Sampling, Warp, read_warp
-from scail2_farm.editorial.sources import KEY, Source, Sources, is_ours, reel_of
+from scail2_farm.editorial.sources import KEY, Source, Sources, is_ours, reel_of, space_of
 from scail2_farm.errors import ClipUnsupported, FarmError, Where
 from scail2_farm.frames import timecode
 
@@ -469,6 +469,7 @@ class _Reading:
             notes=(*notes, *shown.notes),
             markers=self._markers(node, place, within, shown.record),
             reel=reel,
+            space=space_of(node, source.reference),
             record_start=None,
             record_count=0,
             rate=rate or NONE,  # the timeline's, which is known at the end
