@@ -108,7 +108,7 @@ def job(name: str) -> NewJob:
         name=name,
         sha256=hashlib.sha256(name.encode()).hexdigest(),
         priority=50,
-        folder=f"/farm/plans/{name}",
+        folder=f"/mnt/show/plans/{name}",
         deliver_to="/mnt/show/cut.scail2",
         cut="/mnt/show/cut.scail2.otio",
         raw=False,

@@ -16,6 +16,7 @@ The map of this house. One noun goes into each room, one noun comes out::
 Rooms::
 
     errors.py      the error tree, codes, exit codes                    floor 0
+    words.py       numbers in words                                     floor 0
     frames.py      FrameRange, exact rates, timecode, frame patterns    floor 0
     documents.py   every JSON/YAML that crosses a disk or a process     floor 1
     digests.py     files by content, remembered                         floor 1

@@ -5,30 +5,30 @@ Everything heavy is imported inside the commands, so that `--help` answers at on
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Generator, Iterable
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from scail2_farm import __version__, operators
 from scail2_farm.errors import FarmError, SettingsInvalid, SubmissionInvalid, Where, exit_code, storage_error
 from scail2_farm.frames import FrameRange
+from scail2_farm.operators import JsonOption, err, out, print_json
+from scail2_farm.words import counted, duration
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    from rich.console import Console
     from rich.table import Table
 
     from scail2_farm.documents import Submission
     from scail2_farm.editorial.cast import Casting
-    from scail2_farm.frames import FrameRange
     from scail2_farm.job import Event, Outcome
     from scail2_farm.plan import Plan, Probing
     from scail2_farm.shots import Shot
@@ -71,7 +71,6 @@ SearchOption = Annotated[
         help="a folder searched for offline media, by reel and timecode; repeatable", show_default=False, readable=False
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
 
 
 def main() -> None:
@@ -83,22 +82,14 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def _out() -> Console:
-    return Console(highlight=False, soft_wrap=True, emoji=False)
-
-
-def _err() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
-
-
 def _tell(faults: Iterable[FarmError]) -> None:
     for fault in faults:
-        _err().print(f"scail2-farm: {fault}", markup=False)
+        err().print(f"scail2-farm: {fault}", markup=False)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        _out().print(f"scail2-farm {__version__}")
+        out().print(f"scail2-farm {__version__}")
         raise typer.Exit
 
 
@@ -169,20 +160,20 @@ def submit(
         _tell(faults)
         raise typer.Exit(exit_code(faults))
     for note in planned.notes:
-        _err().print(f"scail2-farm: note: {note}", markup=False)
+        err().print(f"scail2-farm: note: {note}", markup=False)
     for warning, shots in _warnings(planned.shots):
-        _err().print(f"scail2-farm: warning: {_few(shots)}: {warning}", markup=False)
+        err().print(f"scail2-farm: warning: {_few(shots)}: {warning}", markup=False)
     try:
         outcome = _watched(job.run(planned, weights=folder, raw=keep == "raw"))
     except KeyboardInterrupt:
-        _err().print("scail2-farm: stopped; finished segments are kept, submit again to go on", markup=False)
+        err().print("scail2-farm: stopped; finished segments are kept, submit again to go on", markup=False)
         raise typer.Exit(130) from None
     except FarmError as fault:
         if as_json:
             _print_plan(planned, [fault])
         raise
     if as_json:
-        _print_json(outcome.as_json())
+        print_json(outcome.as_json())
     else:
         _show_outcome(outcome)
     _tell(outcome.faults)
@@ -223,7 +214,7 @@ def render_segment(
     from scail2_farm.render import finished, render
 
     document = read_document(segment, Segment)
-    report = finished(document)
+    report = finished(Path(document.folder), document.key)
     if report is None:
         loaded = engine.load(Path(document.weights.path))
         with closing(render(document, engine=loaded)) as steps:
@@ -233,13 +224,13 @@ def render_segment(
                 except StopIteration as stop:
                     report = stop.value
                 else:
-                    _err().print(
+                    err().print(
                         f"{document.shot} segment {document.index + 1}/{document.count} step {step.step}/{step.of}"
                     )
     if as_json:
-        _print_json(report.model_dump(mode="json", by_alias=True))
+        print_json(report.model_dump(mode="json", by_alias=True))
     else:
-        _out().print(f"done: {len(report.frames)} files in {document.folder}", markup=False)
+        out().print(f"done: {len(report.frames)} files in {document.folder}", markup=False)
 
 
 @app.command()
@@ -261,7 +252,7 @@ def schema(folder: Annotated[Path, typer.Argument(help="where the schemas are wr
         raise storage_error(error, folder) from error
     for name, text in json_schemas().items():
         write_text(folder / name, text)
-        _out().print(str(folder / name), markup=False)
+        out().print(str(folder / name), markup=False)
 
 
 @weights_app.command("tiny")
@@ -281,7 +272,7 @@ def weights_tiny(
     except OSError as error:
         raise storage_error(error, folder) from error
     size = sum(path.stat().st_size for path in folder.iterdir())
-    _out().print(
+    out().print(
         f"wrote {folder} ({size / 1e6:.1f} MB): random weights, they make coloured noise, not people", markup=False
     )
 
@@ -289,21 +280,14 @@ def weights_tiny(
 # --------------------------------------------------------------------------- telling
 
 
-def _print_json(document: object) -> None:
-    pieces = json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(document)
-    while some := "".join(islice(pieces, 10_000)):  # a long cut is a million pieces, which `dumps` holds at once
-        print(some, end="")
-    print()
-
-
 def _print_plan(plan: Plan | None, faults: Iterable[FarmError]) -> None:
     """The document of a plan and its faults; the plan is null where none could be made."""
-    _print_json({"plan": plan and plan.as_json(), "faults": [fault.as_json() for fault in faults]})
+    print_json({"plan": plan and plan.as_json(), "faults": [fault.as_json() for fault in faults]})
 
 
 def _drained(steps: Generator[Probing, None, R]) -> R:
     """Run a generator to its result, showing what it looks at on a terminal."""
-    with _err().status("reading the submission") as status:
+    with err().status("reading the submission") as status:
         while True:
             try:
                 step = next(steps)
@@ -400,7 +384,7 @@ def _watched(events: Generator[Event, None, Outcome]) -> Outcome:
     from scail2_farm.job import Rendering, ShotDone, ShotFailed, TakeLacking
     from scail2_farm.plan import Probing
 
-    console = _err()
+    console = err()
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -424,7 +408,7 @@ def _watched(events: Generator[Event, None, Outcome]) -> Outcome:
                     place = (
                         f"{event.shot}  segment {event.segment + 1}/{event.segments}  step {event.step}/{event.steps}"
                     )
-                    eta = "" if event.eta_s is None else f"about {_duration(event.eta_s)} left"
+                    eta = "" if event.eta_s is None else f"about {duration(event.eta_s)} left"
                     progress.update(bar, completed=event.done, description=place, eta=eta)
                     if not console.is_terminal and event.step == event.steps:
                         console.print(f"{place}  {event.done:4.0%}  {eta}", markup=False)
@@ -437,30 +421,22 @@ def _watched(events: Generator[Event, None, Outcome]) -> Outcome:
                     console.print(f"{event.shot}  failed: {event.fault.code} {event.fault.what}", markup=False)
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
 def _show_plan(plan: Plan) -> None:
-    out = _out()
-    out.print(f"{plan.name}: {_count(len(plan.castings), 'clip')}", markup=False)
+    console = out()
+    console.print(f"{plan.name}: {counted(len(plan.castings), 'clip')}", markup=False)
     if plan.castings:
-        out.print(_casting_table(plan))
+        console.print(_casting_table(plan))
     for shot in plan.shots:
-        _show_shot(out, shot, folder=plan.folder)
+        _show_shot(console, shot, folder=plan.folder)
     nobody = sum(casting.state == "uncast" for casting in plan.castings)
     if plan.manifest is None and not plan.faults:
         names = ", ".join(f"{plan.name}.shots{suffix}" for suffix in (".yaml", ".yml", ".json"))
-        out.print(f"nobody is cast: no manifest was named, and none of {names} is in {plan.folder}", markup=False)
+        console.print(f"nobody is cast: no manifest was named, and none of {names} is in {plan.folder}", markup=False)
     elif plan.manifest is not None and nobody:
-        out.print(f"nobody is cast in {_count(nobody, 'clip')}", markup=False)
+        console.print(f"nobody is cast in {counted(nobody, 'clip')}", markup=False)
     for note in plan.notes:
-        out.print(f"note: {_near(note, plan.folder)}", markup=False)
-    out.print(f"{_count(len(plan.shots), 'shot')} to render, {_count(len(plan.faults), 'fault')}", markup=False)
+        console.print(f"note: {_near(note, plan.folder)}", markup=False)
+    console.print(f"{counted(len(plan.shots), 'shot')} to render, {counted(len(plan.faults), 'fault')}", markup=False)
 
 
 def _casting_table(plan: Plan) -> Table:
@@ -511,10 +487,6 @@ def _near(words: str, folder: Path) -> str:
     return words.replace(f"{folder}{os.sep}", "")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def _few(names: list[str]) -> str:
     """The first names of many, and how many more there are."""
     return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
@@ -529,11 +501,11 @@ def _warnings(shots: Iterable[Shot]) -> list[tuple[str, list[str]]]:
     return list(found.items())
 
 
-def _show_shot(out: Console, shot: Shot, *, folder: Path) -> None:
+def _show_shot(console: Console, shot: Shot, *, folder: Path) -> None:
     plate, handles = shot.plate, shot.handles_given
     extent = f"{_files(shot, shot.frames)} ({shot.frames.count}, handles {handles.head}/{handles.tail})"
     lines = [
-        f"{shot.id}: frames {extent}, {_count(len(shot.windows), 'segment')}",
+        f"{shot.id}: frames {extent}, {counted(len(shot.windows), 'segment')}",
         f"  plate {plate.path}",
         f"  {plate.width}x{plate.height}, {shot.color.space} ({shot.color.decided_by})",
     ]
@@ -546,7 +518,7 @@ def _show_shot(out: Console, shot: Shot, *, folder: Path) -> None:
     lines += [f"  {line}" for line in _scene_lines(shot)]
     lines += [f"  warning: {warning}" for warning in shot.warnings]
     for line in lines:
-        out.print(_near(line, folder), markup=False)
+        console.print(_near(line, folder), markup=False)
 
 
 def _files(shot: Shot, frames: FrameRange) -> str:
@@ -562,7 +534,7 @@ def _scene_lines(shot: Shot) -> list[str]:
     for scene, same in groupby(zip(shot.scenes, shot.windows, strict=True), key=lambda pair: pair[0]):
         keeps = [window.keep for _, window in same]
         frames = FrameRange.from_last(shot.frames.first + keeps[0].first, shot.frames.first + keeps[-1].last)
-        sampler = f"{scene.sampler.preset} {scene.sampler.solver} {_count(scene.sampler.steps, 'step')}"
+        sampler = f"{scene.sampler.preset} {scene.sampler.solver} {counted(scene.sampler.steps, 'step')}"
         words = f"{scene.mode} at {scene.canvas.width}x{scene.canvas.height}, {sampler}, seed {scene.seed}"
         where = "" if frames == shot.frames else f"frames {_files(shot, frames)}: "
         lines.append(f"{where}{words}, prompt {scene.prompt!r}")
@@ -570,11 +542,11 @@ def _scene_lines(shot: Shot) -> list[str]:
 
 
 def _show_outcome(outcome: Outcome) -> None:
-    out = _out()
+    console = out()
     for shot in outcome.done:
-        out.print(f"{shot.shot}: {_count(shot.take.frames.count, 'frame')} in {shot.folder}", markup=False)
+        console.print(f"{shot.shot}: {counted(shot.take.frames.count, 'frame')} in {shot.folder}", markup=False)
     sheets = outcome.plan.deliver_to / "sheets"
     if sheets.is_dir():
-        out.print(f"sheets: {sheets}", markup=False)
+        console.print(f"sheets: {sheets}", markup=False)
     if outcome.returned is not None:
-        out.print(f"returned cut: {outcome.returned}", markup=False)
+        console.print(f"returned cut: {outcome.returned}", markup=False)

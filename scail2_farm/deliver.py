@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 
 from scail2_farm.digests import sha256_of
 from scail2_farm.documents import (
+    HISTORY,
+    KINDS,
+    REPORT,
     FileDigest,
     Report,
     SealedShot,
@@ -31,26 +34,16 @@ from scail2_farm.documents import (
     TakeSegment,
     document_text,
     segment_folder,
+    sync_folder,
     write_text,
 )
 from scail2_farm.editorial.rates import Time
 from scail2_farm.editorial.takes import TakeLink
 from scail2_farm.errors import DeliveryBusy, DiskFull, FrameTruncated, Where, storage_error
 from scail2_farm.frames import FramePattern, timecode
+from scail2_farm.guards import file_name
 from scail2_farm.media import exr, mattes, movies, plates
-from scail2_farm.render import (
-    HISTORY,
-    KINDS,
-    REPORT,
-    color_of,
-    finished,
-    forget,
-    matte_reader,
-    open_plate,
-    publish,
-    stage_of,
-    versions,
-)
+from scail2_farm.render import color_of, finished, forget, matte_reader, open_plate, publish, stage_of, versions
 from scail2_farm.review.sheets import SheetRow, write_sheet
 from scail2_farm.versions import TAKE, newest_version, takes, version_folder
 
@@ -205,13 +198,14 @@ def restore(shot: SealedShot, *, folder: Path, work: Path, wishes: Wishes) -> tu
     A segment is put back whole, every file of it by its digest, or left to be rendered. With `wishes.raw` only one that
     has the model's own frames counts, and one in `work` that lacks them is forgotten. Raises StorageError.
     """
-    wanted = {index: shot.segment(index, work=work) for index in range(len(shot.segments))}
-    for index, segment in list(wanted.items()):
-        report = finished(segment)
+    wanted = {index: segment.key for index, segment in enumerate(shot.segments)}
+    for index, key in list(wanted.items()):
+        place = segment_folder(work, key)
+        report = finished(place, key)
         if report is None:
             continue
         if wishes.raw and not _has_raw(report):
-            forget(Path(segment.folder))
+            forget(place)
         else:
             del wanted[index]
     if wanted:
@@ -219,8 +213,8 @@ def restore(shot: SealedShot, *, folder: Path, work: Path, wishes: Wishes) -> tu
             if take is None or (wishes.raw and take.raw is None):
                 continue
             there = {one.key: one for one in take.segments}
-            for index, segment in list(wanted.items()):
-                if segment.key in there and _put_back(segment, there[segment.key], take, version):
+            for index, key in list(wanted.items()):
+                if key in there and _put_back(shot.segment(index, work=work), there[key], take, version):
                     del wanted[index]
             if not wanted:
                 break
@@ -338,14 +332,15 @@ def _has_raw(report: Report) -> bool:
 
 def _report(shot: SealedShot, index: int, work: Path, wishes: Wishes) -> Report:
     """The report of a rendered segment."""
-    segment = shot.segment(index, work=work)
-    report = finished(segment)
+    key = shot.segments[index].key
+    folder = segment_folder(work, key)
+    report = finished(folder, key)
     if report is None or (wishes.raw and not _has_raw(report)):
-        forget(Path(segment.folder))
+        forget(folder)
         raise FrameTruncated(
             f"segment {index + 1} of {len(shot.segments)} is not rendered, or lost a file",
             fix="submit again; the segment is rendered again",
-            where=Where(file=segment.folder, shot=shot.id),
+            where=Where(file=str(folder), shot=shot.id),
         )
     return report
 
@@ -474,7 +469,7 @@ def _put_back(segment: Segment, own: TakeSegment, take: Take, version: Path) -> 
     known = {file.path: file for file in take.files}
     kinds = [kind for kind in KINDS if kind != "raw" or take.raw is not None]
     sources = {
-        f"{kind}/{frame:07d}.exr": _inner_name(_name(take), _file_number(take, frame), kind)
+        f"{kind}/{file_name(frame)}": _inner_name(_name(take), _file_number(take, frame), kind)
         for kind in kinds
         for frame in own.frames.range.numbers
     } | {HISTORY: own.history}
@@ -568,13 +563,9 @@ def _write_shot_sheet(shot: SealedShot, version: Path, take: Take, path: Path) -
 
 
 def _sync_folders(top: Path) -> None:
-    """Make names durable: fsync of a folder and those in it."""
+    """Make the names in a folder and in those below it durable."""
     for folder in (top, *(path for path in top.iterdir() if path.is_dir())):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)
 
 
 @contextmanager

@@ -627,6 +627,14 @@ class SealedShot(Document):
         )
 
 
+REPORT = "report.json"
+"""What a folder came to: of a segment its Report; of a job, beside its takes, what became of each shot."""
+HISTORY = "history.npy"
+"""In a segment's folder the last frames as floats, which the next segment starts from."""
+KINDS = ("frames", "comp_matte", "raw")
+"""In a segment's folder a folder each, with a file for every plate frame."""
+
+
 def segment_folder(work: Path, key: str) -> Path:
     """Where a rendered segment lies in a work folder."""
     return work / key[:24]
@@ -788,6 +796,10 @@ class Held(Document):
     fault: Fault
 
 
+PLANNED, PLANNED_SHOTS, PLAN = "planned.json", "shots.jsonl", "plan.json"
+"""What planning leaves in its folder: see Planned, which is written last."""
+
+
 class Planned(Document):
     """What planning came to: `shots.jsonl` beside it holds a PlannedShot a line, `plan.json` the plan in full."""
 
@@ -847,11 +859,15 @@ class FailedSaid(Document):
 Said = Annotated[StepSaid | DoneSaid | FailedSaid, Field(discriminator="said")]
 
 
+Verb = Literal["status", "why", "submitted", "pause", "resume", "cancel", "retry", "priority", "gc"]
+"""What a running farm can be asked."""
+
+
 class Request(Document):
     """What somebody asks of a running farm; `ref` is JOB, JOB/SHOT, JOB/SHOT/SEGMENT or a shot of one job alone."""
 
     schema_: Literal["scail2-farm/request@1"] = Field(default="scail2-farm/request@1", alias="schema")
-    verb: Literal["status", "why", "submitted", "pause", "resume", "cancel", "retry", "priority", "gc"]
+    verb: Verb
     ref: Text | None = None
     seed: Seed | None = Field(default=None, description="with `retry`: the shot is rendered as another take")
     priority: Annotated[int, Field(ge=0, le=100)] | None = None
@@ -1157,6 +1173,18 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     with written_whole(path) as part:
         part.write_bytes(content)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable.
+
+    Raises OSError.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scail2_farm.digests import sha256_of
-from scail2_farm.documents import Report, Segment, read_document
+from scail2_farm.documents import HISTORY, KINDS, REPORT, Report, Segment, read_document
 from scail2_farm.errors import (
     FrameTruncated,
     GuardFailed,
@@ -30,10 +30,6 @@ from scail2_farm.frames import describe_frames
 from scail2_farm.media import exr, plates
 
 Floats = NDArray[np.float32]
-
-REPORT = "report.json"
-HISTORY = "history.npy"
-KINDS = ("frames", "comp_matte", "raw")
 
 DARKEST = 1 / 255
 """A picture with nothing as bright as this is black."""

@@ -13,13 +13,13 @@ import os
 import shutil
 import time
 from collections.abc import Generator, Sequence, Set
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scail2_farm import deliver, engine, guards, render
 from scail2_farm.digests import Digests
-from scail2_farm.documents import SealedShot, Segment, Take, write_text
+from scail2_farm.documents import REPORT, SealedShot, Segment, Take, segment_folder, write_text
 from scail2_farm.editorial.takes import link_takes, write_edit
 from scail2_farm.errors import (
     FarmError,
@@ -32,8 +32,6 @@ from scail2_farm.errors import (
 )
 from scail2_farm.plan import Plan, Probing
 from scail2_farm.seal import memory_of, seal, unchanged
-
-LEAST_ROWS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +147,7 @@ def run(plan: Plan, *, weights: Path, raw: bool) -> Generator[Event, None, Outco
             outcome.returned = _return_cut(plan, outcome.done)
         except FarmError as fault:  # the takes are safe, and are told of
             outcome.faults.append(fault)
-        write_text(plan.deliver_to / "report.json", json.dumps(outcome.as_json(), indent=2, ensure_ascii=False) + "\n")
+        write_text(plan.deliver_to / REPORT, json.dumps(outcome.as_json(), indent=2, ensure_ascii=False) + "\n")
     return outcome
 
 
@@ -207,7 +205,7 @@ class _Furnace:
         One that the guards refuse is tried once more, in the careful policy. Raises FarmError.
         """
         final = shot.segment(index, work=self.work)
-        if render.finished(final) is None:
+        if render.finished(Path(final.folder), final.key) is None:
             if self.engine is None:
                 yield Probing(what=f"loading {self.weights.name}", done=0, of=1)
                 self.engine = engine.load(self.weights)
@@ -217,7 +215,7 @@ class _Furnace:
             try:
                 yield from self._stage(shot, stage, self.engine)
             except GuardFailed:
-                with _careful(self.engine):
+                with self.engine.careful():
                     yield from self._stage(shot, stage, self.engine)
             render.publish(Path(stage.folder), folder)
         self.pace.finish(shot, index)
@@ -244,17 +242,6 @@ class _Furnace:
             raise
 
 
-@contextmanager
-def _careful(loaded: engine.Engine) -> Generator[None]:
-    """The safe policy: smaller pieces at a time."""
-    rows = loaded.rows
-    loaded.rows = max(LEAST_ROWS, rows // 4)
-    try:
-        yield
-    finally:
-        loaded.rows = rows
-
-
 class _Pace:
     """The job's work in frames x steps, how much of it is done, and the time the rest will take at the pace so far."""
 
@@ -266,8 +253,8 @@ class _Pace:
                 self._todo[segment.key] = float(pixels * (segment.sampler.steps + 4))
         self._total = sum(self._todo.values())
         for shot in shots:
-            for index, segment in enumerate(shot.segments):
-                if render.finished(shot.segment(index, work=work)) is not None:
+            for segment in shot.segments:
+                if render.finished(segment_folder(work, segment.key), segment.key) is not None:
                     self._todo[segment.key] = 0.0
         self._found = self._total - sum(self._todo.values())
         self._done = self._found

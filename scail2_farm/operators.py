@@ -8,21 +8,21 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
 
-from scail2_farm.documents import Reply, Request
 from scail2_farm.errors import FarmError, SettingsInvalid, exit_code
+from scail2_farm.words import duration
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from scail2_farm.documents import Submission
+    from scail2_farm.documents import Reply, Submission, Verb
 
 app = typer.Typer(rich_markup_mode=None)
 job_app = typer.Typer(no_args_is_help=True, help="Jobs, shots and segments of a running farm.", rich_markup_mode=None)
@@ -40,12 +40,22 @@ FACTS = ("job", "shot", "segment", "drop", "what", "why", "fix")
 PLANNED_WITHIN_S = 3600.0
 
 
-def _out() -> Console:
+def out() -> Console:
+    """What a command has to say."""
     return Console(highlight=False, soft_wrap=True, emoji=False)
 
 
-def _say(line: str) -> None:
-    _out().print(line, markup=False)
+def err() -> Console:
+    """How far a command is, and what is wrong."""
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+
+def print_json(document: object) -> None:
+    """The one document of `--json`."""
+    pieces = json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(document)
+    while some := "".join(islice(pieces, 10_000)):  # a long cut is a million pieces, which `dumps` holds at once
+        print(some, end="")
+    print()
 
 
 @app.command()
@@ -84,18 +94,18 @@ def status(
     from rich.live import Live
 
     root = farm_root(farm)
-    document = _asked(root, Request(verb="status")).document
+    document = _asked(root, "status").document
     if as_json:
-        _print_json(document)
+        print_json(document)
         return
     if not watch:
-        _out().print(_status_view(document))
+        out().print(_status_view(document))
         return
-    with Live(_status_view(document), console=_out(), auto_refresh=False) as live:
+    with Live(_status_view(document), console=out(), auto_refresh=False) as live:
         try:
             while True:
                 time.sleep(1)
-                live.update(_status_view(_asked(root, Request(verb="status")).document), refresh=True)
+                live.update(_status_view(_asked(root, "status").document), refresh=True)
         except KeyboardInterrupt:
             return
 
@@ -103,25 +113,25 @@ def status(
 @app.command()
 def why(shot: RefArgument, farm: FarmOption = None, as_json: JsonOption = False) -> None:
     """Why a shot, job or segment is not running, or what it waits for."""
-    _told(_asked(farm_root(farm), Request(verb="why", ref=shot)), as_json)
+    _told(_asked(farm_root(farm), "why", ref=shot), as_json)
 
 
 @job_app.command("pause")
 def job_pause(ref: RefArgument, farm: FarmOption = None, as_json: JsonOption = False) -> None:
     """Stop rendering it; a segment in the middle is begun again later."""
-    _told(_asked(farm_root(farm), Request(verb="pause", ref=ref)), as_json)
+    _told(_asked(farm_root(farm), "pause", ref=ref), as_json)
 
 
 @job_app.command("resume")
 def job_resume(ref: RefArgument, farm: FarmOption = None, as_json: JsonOption = False) -> None:
     """Go on with what was paused."""
-    _told(_asked(farm_root(farm), Request(verb="resume", ref=ref)), as_json)
+    _told(_asked(farm_root(farm), "resume", ref=ref), as_json)
 
 
 @job_app.command("cancel")
 def job_cancel(ref: RefArgument, farm: FarmOption = None, as_json: JsonOption = False) -> None:
     """Give it up; takes that are delivered stay, and `job retry` brings it back."""
-    _told(_asked(farm_root(farm), Request(verb="cancel", ref=ref)), as_json)
+    _told(_asked(farm_root(farm), "cancel", ref=ref), as_json)
 
 
 @job_app.command("retry")
@@ -134,7 +144,7 @@ def job_retry(
     as_json: JsonOption = False,
 ) -> None:
     """Look at its inputs again and render what failed, was held or cancelled."""
-    _told(_asked(farm_root(farm), Request(verb="retry", ref=ref, seed=seed)), as_json)
+    _told(_asked(farm_root(farm), "retry", ref=ref, seed=seed), as_json)
 
 
 @job_app.command("priority")
@@ -145,7 +155,7 @@ def job_priority(
     as_json: JsonOption = False,
 ) -> None:
     """Change what goes first."""
-    _told(_asked(farm_root(farm), Request(verb="priority", ref=ref, priority=priority)), as_json)
+    _told(_asked(farm_root(farm), "priority", ref=ref, priority=priority), as_json)
 
 
 @app.command()
@@ -155,7 +165,7 @@ def gc(
     as_json: JsonOption = False,
 ) -> None:
     """Remove scratch that nothing needs any more (`scratch_days`); deliveries and drops are never touched."""
-    _told(_asked(farm_root(farm), Request(verb="gc", dry_run=dry_run)), as_json)
+    _told(_asked(farm_root(farm), "gc", dry_run=dry_run), as_json)
 
 
 # --------------------------------------------------------------------------- asking
@@ -181,30 +191,31 @@ def queue(root: Path, submission: Submission, *, as_json: bool) -> int:
 
     Raises FarmNotRunning, StorageError.
     """
+    from scail2_farm.documents import Request
     from scail2_farm.farm.control import ask, bring
 
     ask(root, Request(verb="status"))  # nothing is left with a farm that is not there
-    console = Console(stderr=True, highlight=False, emoji=False)
+    console = err()
     with console.status("the farm looks at its timeline, plates, mattes and stills"):
         reply = ask(root, Request(verb="submitted", ref=bring(root, submission)), within_s=PLANNED_WITHIN_S)
     if as_json:
-        _print_json(reply.document | ({"fault": reply.fault.model_dump(mode="json")} if reply.fault else {}))
+        print_json(reply.document | ({"fault": reply.fault.model_dump(mode="json")} if reply.fault else {}))
     faults = [_fault(one) for one in _listed(reply.document.get("faults"))]
     if reply.fault is not None and not faults:
         faults = [reply.fault.error()]
     for fault in faults:
-        console.print(f"scail2-farm: {fault}", markup=False, soft_wrap=True)
+        console.print(f"scail2-farm: {fault}", markup=False)
     if not as_json:
-        for line in reply.said:
-            _say(line)
+        _say(reply)
     return exit_code(faults)
 
 
-def _asked(root: Path, request: Request) -> Reply:
-    """The farm's answer; what it says is wrong is raised here."""
+def _asked(root: Path, verb: Verb, **more: Any) -> Reply:
+    """The farm's answer to a Request; what it says is wrong is raised here."""
+    from scail2_farm.documents import Request
     from scail2_farm.farm.control import ask
 
-    reply = ask(root, request)
+    reply = ask(root, Request(verb=verb, **more))
     if reply.fault is not None:
         raise reply.fault.error()
     return reply
@@ -212,14 +223,14 @@ def _asked(root: Path, request: Request) -> Reply:
 
 def _told(reply: Reply, as_json: bool) -> None:
     if as_json:
-        _print_json(reply.document or {"said": list(reply.said)})
+        print_json(reply.document or {"said": list(reply.said)})
     else:
-        for line in reply.said:
-            _say(line)
+        _say(reply)
 
 
-def _print_json(document: object) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+def _say(reply: Reply) -> None:
+    for line in reply.said:
+        out().print(line, markup=False)
 
 
 def _fault(document: object) -> FarmError:
@@ -238,6 +249,7 @@ def _listed(found: object) -> Sequence[object]:
 def _status_view(document: Mapping[str, Any]) -> Group:
     """The status as tables: jobs, then what is running now."""
     from rich.console import Group
+    from rich.table import Column, Table
 
     jobs = Table(*(Column(name, overflow="fold") for name in ("job", "state", "shots", "segments", "left", "trouble")))
     for job in document["jobs"]:
@@ -274,15 +286,6 @@ def _status_view(document: Mapping[str, Any]) -> Group:
     return Group(*lines)
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
 # --------------------------------------------------------------------------- logging
 
 
@@ -301,8 +304,9 @@ def _log_to(root: Path) -> None:
 
     from scail2_farm.errors import storage_error
     from scail2_farm.farm.journal import JsonLine
+    from scail2_farm.farm.places import own_of
 
-    folder = root / ".farm" / "logs"
+    folder = own_of(root) / "logs"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = RotatingFileHandler(folder / "farm.log", maxBytes=16 << 20, backupCount=3, encoding="utf-8")

@@ -39,6 +39,9 @@ from numpy.typing import NDArray
 from scail2_farm import __version__
 from scail2_farm.digests import sha256_of
 from scail2_farm.documents import (
+    HISTORY,
+    KINDS,
+    REPORT,
     FileDigest,
     Performer,
     Reference,
@@ -62,7 +65,7 @@ from scail2_farm.engine import (
 )
 from scail2_farm.errors import FrameTruncated, InputError, SubmissionInvalid, Where, storage_error
 from scail2_farm.frames import FramePattern, timecode
-from scail2_farm.guards import HISTORY, KINDS, REPORT, file_name
+from scail2_farm.guards import file_name
 from scail2_farm.media import exr, mattes, plates, stills
 from scail2_farm.media.canvas import Canvas, Portrait, compose, extra_view
 from scail2_farm.media.color import ColorDecision, ModelColor
@@ -79,19 +82,18 @@ MODEL_SPACE = "srgb_rec709_display"
 """What a raw frame's header says of its colour (the colour interop id of what the model makes)."""
 
 
-def finished(segment: Segment) -> Report | None:
-    """The report of a segment that is already rendered, every file of it there; else None.
+def finished(folder: Path, key: str) -> Report | None:
+    """The report of the segment of this key in a folder when it is already rendered, every file of it there; else None.
 
     A damaged report is none: the segment is rendered again. Raises StorageError.
     """
-    folder = Path(segment.folder)
     if not (folder / REPORT).is_file():
         return None
     try:
         report = read_document(folder / REPORT, Report)
     except SubmissionInvalid:
         return None
-    if report.key != segment.key or not all((folder / file.path).is_file() for file in report.frames):
+    if report.key != key or not all((folder / file.path).is_file() for file in report.frames):
         return None
     return report
 
@@ -126,11 +128,11 @@ def render(segment: Segment, *, engine: Engine) -> Generator[Step, None, Report]
     A segment whose report is there is not rendered again. Closing the generator cancels; what is left without a
     report is swept by the next try. Raises FarmError.
     """
-    done = finished(segment)
+    folder = Path(segment.folder)
+    done = finished(folder, segment.key)
     if done is not None:
         return done
     started = time.monotonic()
-    folder = Path(segment.folder)
     with _writing(folder):
         shutil.rmtree(folder, ignore_errors=True)
         for kind in KINDS:

@@ -115,7 +115,7 @@ def new_job(name: str, id: str | None = None, *, priority: int = 50, seen: int =
         name=name,
         sha256=hashlib.sha256(own.encode()).hexdigest(),
         priority=priority,
-        folder=f"/farm/plans/{own}",
+        folder=f"/show/plans/{own}",
         deliver_to=f"/show/{name}.scail2",
         cut=f"/show/{name}.scail2.otio" if cut == "" else cut,
         raw=False,

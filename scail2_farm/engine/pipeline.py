@@ -25,6 +25,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -50,6 +51,7 @@ KEPT_CONDITIONINGS = 4
 CACHE_LIMIT_BYTES = 2 << 30  # of freed buffers that MLX may hold back
 OUT_OF_MEMORY = re.compile(r"alloc|insufficient memory|out of memory", re.IGNORECASE)  # as Metal and CUDA say it
 ROWS_GPU, ROWS_CPU = 4096, 1024  # tokens worked on at a time; on a CPU attention scores are materialised
+CAREFUL_SHARE, LEAST_ROWS = 4, 128  # the safe policy works on a quarter of them at a time, and on no fewer than these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +198,16 @@ class Engine:
         self._dit: DiT | None = None
         self._vae_encoder: VAEEncoder | None = None
         self._vae_decoder: VAEDecoder | None = None
+
+    @contextmanager
+    def careful(self) -> Generator[None]:
+        """The safe policy, for what is rendered meanwhile: smaller pieces at a time."""
+        own = self.rows
+        self.rows = max(LEAST_ROWS, own // CAREFUL_SHARE)
+        try:
+            yield
+        finally:
+            self.rows = own
 
     def render(
         self, inputs: SegmentInputs, *, noise: Floats | None = None, conditioning: Conditioning | None = None

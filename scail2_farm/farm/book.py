@@ -11,11 +11,10 @@ import json
 import sqlite3
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Literal
 
 from scail2_farm.documents import Fault
-from scail2_farm.farm.host import Clock
+from scail2_farm.farm.host import Clock, iso
 from scail2_farm.farm.sql import Database
 
 JobState = Literal["open", "done", "failed", "cancelled"]
@@ -29,11 +28,6 @@ HELD_AGAIN = "held-again"
 
 LONGEST_WAIT_S = 600.0
 """Nothing waits longer by itself: an instant further ahead was written by a clock that has been set back since."""
-
-
-def iso(at: float) -> str:
-    """A stored instant as people and documents have it."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
 def doubled(first_s: float, times: int, *, longest_s: float = LONGEST_WAIT_S) -> float:

@@ -11,15 +11,14 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from scail2_farm.documents import Reply, Request, Submission, document_text, read_document, write_text
 from scail2_farm.errors import FarmNotRunning, SubmissionInvalid, Where, storage_error
-from scail2_farm.farm.host import boot_id, process_start
-from scail2_farm.farm.places import POLLS_TO_DIE, own_of, submitted_of, watcher_of
+from scail2_farm.farm.host import boot_id, iso, process_start
+from scail2_farm.farm.places import POLLS_TO_DIE, SUBMISSION, replies_of, requests_of, submitted_of, watcher_of
 
 _WATCHER = TypeAdapter(dict[str, object])
 ASKED_AGAIN_EVERY_S = 0.02
@@ -27,16 +26,6 @@ LOOKED_EVERY_S = 0.5
 ANSWERED_WITHIN_S = 30.0
 BEATS_WITHIN_S = 60.0
 """A farm that has not beaten for so long is taken for gone, unless it answers."""
-
-
-def requests_of(root: Path) -> Path:
-    """Where requests are put."""
-    return own_of(root) / "control" / "requests"
-
-
-def replies_of(root: Path) -> Path:
-    """Where answers are found."""
-    return own_of(root) / "control" / "replies"
 
 
 def ask(root: Path, request: Request, *, within_s: float = ANSWERED_WITHIN_S) -> Reply:
@@ -102,7 +91,7 @@ def bring(root: Path, submission: Submission) -> str:
                 shutil.copytree(path, part / Path(path).name)
             elif path is not None:
                 shutil.copyfile(path, part / Path(path).name)
-        write_text(part / "submission.json", document_text(submission))
+        write_text(part / SUBMISSION, document_text(submission))
         part.rename(folder)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
@@ -178,5 +167,4 @@ def _last_seen(root: Path) -> str:
     beat, host = found.get("beat"), found.get("host")
     if not isinstance(beat, int | float):
         return ""
-    seen = datetime.fromtimestamp(beat, UTC).isoformat(timespec="seconds")
-    return f"; the last one was on {host}, seen at {seen}"
+    return f"; the last one was on {host}, seen at {iso(beat)}"

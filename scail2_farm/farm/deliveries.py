@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import logging
 
-from scail2_farm.documents import DeliverTask, DoneSaid, FailedSaid, Fault, ReturnTask, Said, StepSaid, Submission
+from scail2_farm.documents import (
+    REPORT,
+    DeliverTask,
+    DoneSaid,
+    FailedSaid,
+    Fault,
+    ReturnTask,
+    Said,
+    StepSaid,
+    Submission,
+)
 from scail2_farm.errors import EngineFailed, FrameTruncated, Where
 from scail2_farm.farm.book import doubled
-from scail2_farm.farm.dispatch import Child, Gone, Noise, OrphanAlive, Watch, cannot_start
+from scail2_farm.farm.dispatch import Child, Gone, Noise, OrphanAlive, cannot_start
 from scail2_farm.farm.ledger import Delivery, Kind, Return
-from scail2_farm.farm.premises import Premises
+from scail2_farm.farm.premises import MOST_LOSSES, Premises
 from scail2_farm.farm.receipts import on_a_farm
 
 log = logging.getLogger(__name__)
 
 SLOT = "deliver"
-MOST_LOSSES = 25
-REPORT = "report.json"
 
 
 class Deliveries:
@@ -31,8 +39,7 @@ class Deliveries:
         self._failures: dict[str, int] = {}
         self._losses = 0
         self._not_before = float("-inf")
-        wall_s = premises.settings.render_hours * 3600
-        self._watch = Watch(premises.clock, wall_s=wall_s, quiet_s=wall_s)  # copying and writing a movie say nothing
+        self._watch = premises.watch(silent=True)  # copying and writing a movie say nothing
 
     @property
     def slots(self) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from scail2_farm.documents import Said, StepSaid, Task
 from scail2_farm.errors import HostUnsupported, ResourceError, Where, storage_error
-from scail2_farm.farm.host import Clock, boot_id, end_process, process_start
+from scail2_farm.farm.host import FROM_OUTSIDE, Clock, boot_id, end_process, process_start
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,6 @@ TOLD_OF_NOISE = 200
 READ_AFTER_S = 2.0
 """How long after a child's end its last words and log are waited for; somebody it started may hold the pipes."""
 
-WALL_S, QUIET_S = 6 * 3600.0, 45 * 60.0
 AWAY_S = 10.0
 """Between two looks at the children; beyond it the one who looks was himself stopped or asleep."""
 BACK_S = 60.0
@@ -77,7 +76,7 @@ class Gone:
     @property
     def from_outside(self) -> bool:
         """Whether somebody ended it, rather than what it did: also a system that is short of memory."""
-        return self.signal in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        return self.signal in FROM_OUTSIDE
 
     @property
     def gave_up(self) -> bool:
@@ -546,7 +545,7 @@ class Watch:
     fault: what was said meanwhile is read first, and silence is counted anew.
     """
 
-    def __init__(self, clock: Clock, *, wall_s: float = WALL_S, quiet_s: float = QUIET_S):
+    def __init__(self, clock: Clock, *, wall_s: float, quiet_s: float):
         self._clock, self._wall_s, self._quiet_s = clock, wall_s, quiet_s
         self._looked = self._back = float("-inf")
 

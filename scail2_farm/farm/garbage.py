@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scail2_farm.errors import SettingsInvalid, StorageError, Where, storage_error
-from scail2_farm.farm.control import replies_of
-from scail2_farm.farm.places import Places
+from scail2_farm.farm.places import Places, replies_of
 
 SEGMENT = re.compile(r"[0-9a-f]{24}")
 STAGE = re.compile(r"([0-9a-f]{24})\.([0-9]+|stage)")
@@ -80,7 +79,7 @@ def find(
     left = [stage.path for stage in stages(swept.work) if stage.path.name not in keep_stages]
     found = [_judged(path, "left by an attempt that came to nothing", now=now, older_than_s=-math.inf) for path in left]
     if older_than_s < math.inf:
-        idle = _idle(swept, segments={key[:24] for key in needed}, keep=keep)
+        idle = _idle(swept, segments={places.segment(key).name for key in needed}, keep=keep)
         found += [_judged(path, why, now=now, older_than_s=older_than_s) for path, why in idle]
     return [garbage for garbage in found if garbage]
 

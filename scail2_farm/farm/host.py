@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +29,8 @@ NETWORK_KINDS = frozenset({
     "fuse.sshfs", "fuse.vmhgfs-fuse",
 })  # fmt: skip
 """File systems on which the locks and the shared memory of a database cannot be relied on."""
+FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""What ends a process that did nothing for it: people send these, and a system that is short of memory."""
 
 
 class Clock(Protocol):
@@ -48,6 +51,11 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds since some moment."""
         return time.monotonic()
+
+
+def iso(at: float) -> str:
+    """An instant, in UTC seconds, as people and documents have it."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
 # --------------------------------------------------------------------------- processes

@@ -40,8 +40,9 @@ from scail2_farm.errors import (
     storage_error,
 )
 from scail2_farm.farm.arrivals import SETTLE_NETWORK_S, SETTLE_S, Inbox, Verdict, content_of, shown
-from scail2_farm.farm.host import Clock
+from scail2_farm.farm.host import Clock, iso
 from scail2_farm.farm.pairing import Drop, drops
+from scail2_farm.farm.places import SUBMISSION, own_of
 from scail2_farm.farm.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,6 @@ POLL_S = 5.0
 TORN_TOLD = 3  # times that a drop changes while it is taken before its editor is told to close it
 RECORD = ".claim.json"
 REJECTED = "REJECTED.txt"
-SUBMISSION = "submission.json"
 LONGEST_NAME = 255 - len(".part")  # bytes, of what is written beside itself first
 
 
@@ -112,8 +112,7 @@ class Waiting:
     @property
     def document(self) -> dict[str, object]:
         """What `write_status` takes."""
-        since = datetime.fromtimestamp(self.since, UTC).isoformat(timespec="seconds")
-        return {"state": self.state, "why": self.why, "since": since}
+        return {"state": self.state, "why": self.why, "since": iso(self.since)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +188,7 @@ class HotFolder:
         """
         self.poll_s = POLL_S if poll_s is None else poll_s
         self.inbox, self._accepted, self._rejected = root / "inbox", root / "accepted", root / "rejected"
-        self._status, self._claimed = root / "STATUS", root / ".farm" / "claimed"
+        self._status, self._claimed = root / "STATUS", own_of(root) / "claimed"
         self.network, self._clock, self._suffixes = network, clock, tuple(suffixes)
         _make((self.inbox, self._accepted, self._rejected, self._status, self._claimed))
         settle = (SETTLE_NETWORK_S if network else SETTLE_S) if settle_s is None else settle_s

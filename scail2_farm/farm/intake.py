@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 
 from scail2_farm.documents import (
+    PLANNED,
+    PLANNED_SHOTS,
     DoneSaid,
     FailedSaid,
     Fault,
@@ -37,18 +39,19 @@ from scail2_farm.documents import (
 from scail2_farm.errors import FarmError, SubmissionInvalid, TimelineUnreadable, Where, storage_error
 from scail2_farm.farm import needs
 from scail2_farm.farm.arrivals import same
-from scail2_farm.farm.dispatch import Child, Gone, Noise, OrphanAlive, Watch, cannot_start
-from scail2_farm.farm.hotfolder import SUBMISSION, Claim, HotFolder, Refused, filed
+from scail2_farm.farm.dispatch import Child, Gone, Noise, OrphanAlive, cannot_start
+from scail2_farm.farm.hotfolder import Claim, HotFolder, Refused, filed
 from scail2_farm.farm.ledger import NewHeld, NewJob, NewShot, Retry, removed_words
-from scail2_farm.farm.premises import Looked, Premises
+from scail2_farm.farm.places import SUBMISSION
+from scail2_farm.farm.premises import MOST_LOSSES, Looked, Premises
 from scail2_farm.farm.receipts import Receipts, on_a_farm
 from scail2_farm.farm.watcher import wakeups
+from scail2_farm.words import counted
 
 log = logging.getLogger(__name__)
 
 SLOT = "plan"
 MOST_CRASHES = 2
-MOST_LOSSES = 25
 ANSWERS_KEPT = 100
 PART_OLD_S = 3600.0
 """A submission that is still being brought after so long is not."""
@@ -84,8 +87,7 @@ class Intake:
         self._begun: deque[_Planning] = deque()
         self._planning: _Planning | None = None
         self._resting: dict[str, float] = {}
-        limits = premises.settings
-        self._watch = Watch(premises.clock, wall_s=limits.render_hours * 3600, quiet_s=limits.quiet_minutes * 60)
+        self._watch = premises.watch()
         self._stop = threading.Event()
         self._looking = threading.Thread(target=self._look, name="inbox", daemon=True)
 
@@ -301,7 +303,7 @@ class Intake:
 
     def _planned(self, planning: _Planning) -> None:
         folder = self._premises.places.plan(planning.job)
-        planned = read_document(folder / "planned.json", Planned)
+        planned = read_document(folder / PLANNED, Planned)
         if planned.faults:
             self._refused(planning, planned.faults)
         elif planning.retry is not None:
@@ -333,7 +335,7 @@ class Intake:
         held = [_held(planning.job, one) for one in planned.held]
         told = self._premises.ledger.accept(job, self._shots(folder, {}), held, supersede=planned.supersede)
         self._receipts.changed(planning.job, name=claim.name)
-        shots, segments = _count(told.shots, "shot"), _count(told.queued, "segment")
+        shots, segments = counted(told.shots, "shot"), counted(told.queued, "segment")
         words = f"{planning.job} is accepted: {shots}, {segments} to render, {told.found} found"
         held_words = [f"{one.shot} is held: {one.fault.what}" for one in planned.held]
         left = [f"{shot} was under way and is replaced" for shot in told.superseded]
@@ -351,7 +353,7 @@ class Intake:
 
     def _shots(self, folder: Path, seeds: Mapping[str, int]) -> Iterator[NewShot]:
         """The planned shots, read one by one."""
-        path = folder / "shots.jsonl"
+        path = folder / PLANNED_SHOTS
         snapshot = cache(needs.snapshot)
         try:
             with path.open("rb") as lines:
@@ -426,10 +428,6 @@ def _at(submission: Submission, claim: Claim) -> Submission:
     """The submission with the files where the claim has them."""
     edit = str(claim.edit) if claim.edit else None
     return submission.model_copy(update={"name": claim.name, "edit": edit, "manifest": str(claim.manifest)})
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _held(job: str, held: Held) -> NewHeld:

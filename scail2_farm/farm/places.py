@@ -13,7 +13,8 @@ from scail2_farm.errors import FarmRunning, Where, storage_error
 from scail2_farm.farm.host import refuse_network_volume
 
 LOCK = "lock"
-CONTROL = ("control/requests", "control/replies")
+SUBMISSION = "submission.json"
+"""What `submit --farm` writes beside the files it brings."""
 POLLS_TO_DIE = 3
 """A record of who watches a farm that has not changed for so many polls is a dead one's."""
 
@@ -26,6 +27,16 @@ def own_of(root: Path) -> Path:
 def submitted_of(root: Path) -> Path:
     """Where `submit --farm` brings what it submits, a folder each."""
     return own_of(root) / "submitted"
+
+
+def requests_of(root: Path) -> Path:
+    """Where the farm in `root` is asked."""
+    return own_of(root) / "control" / "requests"
+
+
+def replies_of(root: Path) -> Path:
+    """Where it answers."""
+    return own_of(root) / "control" / "replies"
 
 
 def watcher_of(root: Path) -> Path:
@@ -133,8 +144,8 @@ class Places:
         Raises StorageError.
         """
         named = (self.inbox, self.accepted, self.root / "rejected", self.root / "returned", self.root / "STATUS")
-        own = tuple(self.own / name for name in ("claimed", "submitted", "work", "logs", "plans", "trash", *CONTROL))
-        for folder in (*named, *own, self.state, self.locks):
+        own = tuple(self.own / name for name in ("claimed", "submitted", "work", "logs", "plans", "trash"))
+        for folder in (*named, *own, requests_of(self.root), replies_of(self.root), self.state, self.locks):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:

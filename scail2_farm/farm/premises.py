@@ -8,13 +8,16 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from scail2_farm.errors import FarmError
-from scail2_farm.farm.dispatch import Child, Heard
+from scail2_farm.farm.dispatch import Child, Heard, Watch
 from scail2_farm.farm.host import Clock
 from scail2_farm.farm.hotfolder import Claim, Refused, Waiting
 from scail2_farm.farm.ledger import Ledger
 from scail2_farm.farm.outbox import Sent, Unsent
 from scail2_farm.farm.places import Places
 from scail2_farm.settings import Settings
+
+MOST_LOSSES = 25
+"""Deaths that were nobody's fault, as it seemed; a task that loses its worker so often is at fault itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,11 @@ class Premises:
     def child(self, slot: str) -> Child:
         """A child of this farm, not started yet."""
         return Child(slot, locks=self.places.locks, command=self.command, events=self.events, clock=self.clock)
+
+    def watch(self, *, silent: bool = False) -> Watch:
+        """What tells a child that hangs: by the time its task takes, and by its silence unless the task is `silent`."""
+        wall_s = self.settings.render_hours * 3600
+        return Watch(self.clock, wall_s=wall_s, quiet_s=wall_s if silent else self.settings.quiet_minutes * 60)
 
     @property
     def kept_free(self) -> int:

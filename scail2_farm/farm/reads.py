@@ -14,11 +14,11 @@ from pathlib import Path
 
 from scail2_farm.documents import Fault
 from scail2_farm.errors import FarmError, ShareUnavailable, TimelineUnreadable, Where
+from scail2_farm.farm.host import FROM_OUTSIDE
 
 LONGEST_S = 300.0
 FAULTY = 3
 """What the process that reads returns for a fault of the file."""
-FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Reader:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scail2_farm.documents import Fault
-from scail2_farm.farm.book import iso
-from scail2_farm.farm.host import Clock
+from scail2_farm.farm.host import Clock, iso
 from scail2_farm.farm.hotfolder import HotFolder, Waiting
 from scail2_farm.farm.ledger import JobRow, Ledger, ShotRow
 

@@ -13,25 +13,32 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from scail2_farm.documents import CheckTask, DoneSaid, FailedSaid, Fault, RenderTask, Said, StepSaid
+from scail2_farm.documents import (
+    REPORT,
+    CheckTask,
+    DoneSaid,
+    FailedSaid,
+    Fault,
+    RenderTask,
+    Said,
+    StepSaid,
+    sync_folder,
+)
 from scail2_farm.errors import EngineFailed, GuardFailed, ResourceError, ShareUnavailable, Where, storage_error
-from scail2_farm.farm.dispatch import Child, Gone, Noise, OrphanAlive, Watch, cannot_start, orphans
+from scail2_farm.farm.dispatch import Child, Gone, Noise, OrphanAlive, cannot_start, orphans
 from scail2_farm.farm.host import free_bytes, memory_bytes, memory_kills
 from scail2_farm.farm.ledger import Kind, Lease, WorkerState
-from scail2_farm.farm.premises import Premises
+from scail2_farm.farm.premises import MOST_LOSSES, Premises
 from scail2_farm.farm.receipts import on_a_farm
 
 log = logging.getLogger(__name__)
 
-REPORT = "report.json"
 BEAT_EVERY_S = 1.0
 ASKED_AGAIN_S = 1.0
 """How long a worker rests for which nothing of all that is ready was, unless something happens: it is a walk through
 the whole queue."""
 MEMORY_SHARE = 0.9
 """Of the machine's memory, what its engines may hold together."""
-MOST_LOSSES = 25
-"""Deaths that were nobody's fault, as it seemed; a segment that loses its worker so often is at fault itself."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,8 +80,7 @@ class Rendering:
         self._handed_in: deque[_HandedIn] = deque()
         self._checking: _HandedIn | None = None
         self._memory = int(memory_bytes() * MEMORY_SHARE) // len(self._slots)
-        limits = premises.settings
-        self._watch = Watch(premises.clock, wall_s=limits.render_hours * 3600, quiet_s=limits.quiet_minutes * 60)
+        self._watch = premises.watch()
         self._told: dict[str, WorkerState] = {}
         self._nothing: dict[str, tuple[int, float]] = {}
         """Slots that were given nothing: at which mark of the ledger, and until when they do not ask again."""
@@ -351,7 +357,7 @@ class Rendering:
                 if final.exists():
                     self._discard(final)
                 one.folder.rename(final)
-                _sync(places.work)
+                sync_folder(places.work)
         except OSError as error:
             fault = Fault.of(storage_error(error, final))
             self._failed(_Turn(lease=lease, folder=one.folder), "storage", fault)
@@ -431,11 +437,3 @@ class Rendering:
 
 def _noise(noise: Noise) -> Fault:
     return Fault.of(EngineFailed(f"the engine said what no worker says: {noise.line[:80]!r}"))
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from scail2_farm.documents import Fault
-from scail2_farm.farm.book import LONGEST_WAIT_S, Book, JobState, ShotState, iso, log_name
+from scail2_farm.farm.book import LONGEST_WAIT_S, Book, JobState, ShotState, log_name
+from scail2_farm.farm.host import iso
 from scail2_farm.farm.orders import Target
+from scail2_farm.words import counted
 
 MEASURED = 50
 """Attempts whose pace counts, the last ones."""
@@ -195,7 +197,7 @@ class Standing:
         counts = {str(row["state"]): int(row["shots"]) for row in self._database.all("status-shots", job=job["turn"])}
         parts = [f"{counts[state]} {said}" for state, said in SHOTS.items() if state in counts]
         total = sum(counts.values())
-        yield f"{name} is {job['state']}: {_count(total, 'shot')}{f', {_listed(parts)}' if parts else ''}"
+        yield f"{name} is {job['state']}: {counted(total, 'shot')}{f', {_listed(parts)}' if parts else ''}"
         if job["state"] == "open" and job["paused"]:
             yield f"it is paused: `scail2-farm job resume {name}` lets it go on"
         if job["returned"]:
@@ -245,7 +247,7 @@ class Standing:
         place = {key: shot[key] for key in ("priority", "job", "position")}
         row = self._database.one("deliveries-ahead", **place)
         ahead = int(row["shots"]) if row else 0
-        before = f"; {_count(ahead, 'shot')} before it" if ahead else ""
+        before = f"; {counted(ahead, 'shot')} before it" if ahead else ""
         yield f"{name} is rendered and waits to be delivered{before}"
         if now < shot["not_before"] <= now + LONGEST_WAIT_S:
             yield f"delivering it is tried again {_wait(now, shot['not_before'])}: {_fault(shot['fault'])}"
@@ -253,7 +255,7 @@ class Standing:
     def _why_open(self, name: str, job: sqlite3.Row, shot: sqlite3.Row, now: float) -> Iterator[str]:
         segments = self._database.all("segments-of", shot=shot["id"])
         left = [segment for segment in segments if segment["state"] != "done"]
-        yield f"{name} is not finished: {len(segments) - len(left)} of {_count(len(segments), 'segment')} rendered"
+        yield f"{name} is not finished: {len(segments) - len(left)} of {counted(len(segments), 'segment')} rendered"
         if left:
             at_work = [one for one in left if one["state"] in ("leased", "publishing")]
             first = (at_work or left)[0]
@@ -284,14 +286,14 @@ class Standing:
 
     def _why_ready(self, name: str, shot: sqlite3.Row, segment: sqlite3.Row, now: float) -> Iterator[str]:
         if now < segment["not_before"] <= now + LONGEST_WAIT_S:
-            failed, again = _count(segment["tries"], "time"), _wait(now, segment["not_before"])
+            failed, again = counted(segment["tries"], "time"), _wait(now, segment["not_before"])
             yield f"{name} failed {failed} and is tried again {again}: {_fault(segment['fault'])}"
             return
         place = {key: shot[key] for key in ("priority", "job", "position")}
         row = self._database.one("ahead", **place)
         ahead = int(row["segments"]) if row else 0
         if ahead:
-            yield f"{name} is ready and waits for its turn: {_count(ahead, 'segment')} before it in the queue"
+            yield f"{name} is ready and waits for its turn: {counted(ahead, 'segment')} before it in the queue"
         else:
             yield f"{name} is ready and the next in the queue"
         yield from self._does_not_fit(shot)
@@ -314,9 +316,9 @@ class Standing:
             worker = self._worker(row, now)
             if worker.blocked_until is not None:
                 until = iso(worker.blocked_until)
-                yield f"{worker.slot} failed {_count(worker.failures, 'time')} in a row and rests until {until}"
+                yield f"{worker.slot} failed {counted(worker.failures, 'time')} in a row and rests until {until}"
         for row in self._database.all("blocks", shot=shot["id"], now=now, forgiven=now + self._forgiven_after_s):
-            failed = _count(row["failures"], "time")
+            failed = counted(row["failures"], "time")
             yield f"{row['worker']} failed at this shot {failed}; until {iso(row['until'])} others are preferred"
         if live and all(row["state"] == "busy" for row in live):
             yield f"every worker is busy ({len(live)})"
@@ -355,10 +357,6 @@ def _fault(text: str | None, *, retry: str | None = None) -> str:
     fault = Fault.model_validate_json(text)
     words, command = f"{fault.what} ({fault.code}); {fault.fix}", f"`scail2-farm job retry {retry}`"
     return words if retry is None or command in words else f"{words}; then {command}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _bytes(number: int) -> str:

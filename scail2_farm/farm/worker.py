@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
@@ -28,6 +28,10 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import TypeAdapter
 
 from scail2_farm.documents import (
+    PLAN,
+    PLANNED,
+    PLANNED_SHOTS,
+    REPORT,
     CheckTask,
     DeliverTask,
     DoneSaid,
@@ -48,6 +52,7 @@ from scail2_farm.documents import (
     Task,
     document_text,
     read_document,
+    segment_folder,
     write_text,
     written_whole,
 )
@@ -76,12 +81,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 R = TypeVar("R")
 
-SHOTS, PLAN, PLANNED = "shots.jsonl", "plan.json", "planned.json"
-REPORT = "report.json"
 STEPS_A_SECOND = 5
 """How often what is being looked at is told; steps of a segment are told each."""
-CAREFUL_SHARE, LEAST_ROWS = 4, 128
-"""In the safe policy the engine works on a quarter of its rows at a time, and on no fewer than these."""
 
 _Tasks: TypeAdapter[Task] = TypeAdapter(Task)
 
@@ -199,7 +200,7 @@ class Worker:
         seal.unchanged(shot, task.index, digests=digests)
         engine = self._loaded(shot.weights.path, of=segment.sampler.steps)
         rendering = closing(render(segment, engine=engine))
-        with _as_planned(), _rows(engine, careful=task.careful), rendering as steps:
+        with _as_planned(), engine.careful() if task.careful else nullcontext(), rendering as steps:
             while True:
                 try:
                     step = next(steps)
@@ -263,7 +264,7 @@ class Worker:
         movie = said is None or said.deliver.movie != "none"
         folder = Path(task.folder)
         _make(folder)
-        with written_whole(folder / SHOTS) as part, part.open("w", encoding="utf-8") as lines:
+        with written_whole(folder / PLANNED_SHOTS) as part, part.open("w", encoding="utf-8") as lines:
             if not found.faults:
                 for shot in self._planned_shots(found, task, movie=movie):
                     lines.write(shot.model_dump_json(by_alias=True) + "\n")
@@ -297,7 +298,8 @@ class Worker:
                 continue
             earlier = deliver.earlier(step, folder=found.deliver_to, wishes=wishes)
             if earlier is not None and earlier.usable is not None:
-                whole = tuple(finished(step.segment(i, work=work)) is not None for i in range(len(step.segments)))
+                keys = (segment.key for segment in step.segments)
+                whole = tuple(finished(segment_folder(work, key), key) is not None for key in keys)
                 yield PlannedShot(shot=step, finished=whole, delivered=True)
             else:
                 whole = deliver.restore(step, folder=found.deliver_to, work=work, wishes=wishes)
@@ -463,14 +465,3 @@ def _rings_left() -> Generator[None]:
         yield
     finally:
         gc.enable()
-
-
-@contextmanager
-def _rows(engine: Engine, *, careful: bool) -> Generator[None]:
-    """The engine's own rows at a time, or those of the safe policy."""
-    own = engine.rows
-    engine.rows = max(LEAST_ROWS, own // CAREFUL_SHARE) if careful else own
-    try:
-        yield
-    finally:
-        engine.rows = own

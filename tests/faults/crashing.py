@@ -103,13 +103,13 @@ def in_daemon() -> None:
 
 def in_worker() -> None:
     from scail2_farm import deliver, render
-    from scail2_farm.documents import StepSaid
+    from scail2_farm.documents import REPORT, StepSaid
     from scail2_farm.farm.worker import Worker
     from scail2_farm.media import plates
 
     around(Worker, "_say", "P4", lambda _, said: "after" if isinstance(said, StepSaid) and said.seconds else "")
     around(plates, "write_exr", "P5", always("after"))
-    around(render, "write_text", "P6", lambda path, _: "before" if path.name == render.REPORT else "")
+    around(render, "write_text", "P6", lambda path, _: "before" if path.name == REPORT else "")
     around(deliver, "_copy", "P10", always("after"))
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from farm_shots import StandingClock
+
 from scail2_farm.documents import Fault
 from scail2_farm.errors import FarmError, SubmissionInvalid
 from scail2_farm.farm.host import SystemClock
@@ -24,24 +26,11 @@ Found = list[Claim | Refused | Waiting]
 
 
 @dataclass
-class Stepped:
-    """Two clocks that go on together, when they are told to."""
-
-    now: float = 1_000.0
-
-    def wall(self) -> float:
-        return 1_800_000_000.0 + self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@dataclass
 class Stepper:
-    """A hot folder on such a clock; every look is five seconds after the one before."""
+    """A hot folder on a clock that stands; every look is five seconds after the one before."""
 
     root: Path
-    clock: Stepped = field(default_factory=Stepped)
+    clock: StandingClock = field(default_factory=StandingClock)
     unreadable: Callable[[Path], FarmError | None] = lambda path: None
 
     def __post_init__(self) -> None:
@@ -53,7 +42,7 @@ class Stepper:
         found: Found = []
         for _ in range(int(seconds // 5) + 1):
             found += self.hot.poll()
-            self.clock.now += 5
+            self.clock.pass_by(5)
         return found
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
-from disturbing import written
+from disturbing import SetClock, written
 from farm_shots import StandingClock, fault, new_job, new_shot
 from farmhouse import FULL, Farm, assert_nothing_lost_nothing_twice, books, many_shots, undisturbed
 from figures import record
@@ -101,22 +101,11 @@ def test_a_clock_that_is_set_stretches_no_wait(desk, kind, jump):
 # --------------------------------------------------------------------------- a report that comes too late
 
 
-@dataclass
-class SetClock:
-    """This machine's clocks, the wall off by what a test says."""
-
-    off: float = 0.0
-
-    def wall(self) -> float:
-        return time.time() + self.off
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-
 def test_frames_of_an_old_token_are_refused_whatever_the_clock_says(tmp_path, weights):
     cut = many_shots(Cut(tmp_path / "show", weights), 1, frames=5, handles=0)
-    clock, events = SetClock(), SimpleQueue[Heardable]()
+    off, events = tmp_path / "off", SimpleQueue[Heardable]()
+    written(off, "0")
+    clock = SetClock(off)
     places = Places.of(tmp_path / "farm", ledger=None)
     places.make()
     ledger = Ledger(places.database, clock=clock)
@@ -155,14 +144,14 @@ def test_frames_of_an_old_token_are_refused_whatever_the_clock_says(tmp_path, we
         (running,) = ledger.running()
         lease = running.lease
         stage = places.stage(lease.key, lease.token)
-        clock.off = DAY_S
+        written(off, str(DAY_S))
         hear_of("render-1")
         assert (stage / "report.json").is_file()
         assert ledger.release(lease.key, lease.token, "lost")
         other = ledger.lease("render-9", boot="b", pid=1, pid_start="s", free_memory=1 << 40, free_disk=1 << 40)
         assert other is not None
         assert (other.key, other.token) == (lease.key, lease.token + 1)
-        clock.off = -2 * DAY_S
+        written(off, str(-2 * DAY_S))
         hear_of("check")
         assert not stage.exists()
         assert not places.segment(lease.key).exists()

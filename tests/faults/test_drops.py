@@ -69,7 +69,7 @@ def test_a_timeline_cut_short_is_never_accepted(tmp_path, fixture, points):
     found = stepper.look(300)
     assert [claim.name for claim in claims(found)] == ["whole"]
     assert not any(isinstance(one, Refused) for one in found)
-    stepper.clock.now += 300
+    stepper.clock.pass_by(300)
     refused = [one for one in stepper.look(0) if isinstance(one, Refused)]
     assert {one.name for one in refused} == {f"at{at}" for at in cuts}
     kept = [stepper.hot.reject(one, one.faults) for one in refused]

@@ -21,7 +21,7 @@ from submissions import Cut
 
 from scail2_farm.farm.dispatch import LOG_BYTES
 from scail2_farm.farm.host import boot_id, process_start
-from scail2_farm.farm.rendering import MOST_LOSSES
+from scail2_farm.farm.premises import MOST_LOSSES
 
 SPOILING = Path(__file__).resolve().with_name("spoiling.py")
 NOISE_MB = 1024 if FULL else 64

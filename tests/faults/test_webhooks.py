@@ -16,6 +16,7 @@ from hashlib import sha256
 from queue import Empty, SimpleQueue
 
 import pytest
+from farm_shots import StandingClock
 
 from scail2_farm.documents import Fault
 from scail2_farm.farm.ledger import Ledger, NewHeld, NewJob, Outgoing
@@ -391,19 +392,6 @@ outbox.stop()
 TOLD = ("accepted", "started", "shot-done", "job-done", "failed", "held")
 
 
-@dataclass
-class SteppedClock:
-    """A clock that goes on when it is told to."""
-
-    now: float = 1_700_000_000.0
-
-    def wall(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 def accept(ledger: Ledger, name: str) -> None:
     """A job with one shot that is on hold: two events."""
     fault = Fault(code="SF-PLATE-MISSING", what="frame 1003 is not there", why="none is invented", fix="copy it")
@@ -443,14 +431,14 @@ def turn(ledger: Ledger, outbox: Outbox, answers: "SimpleQueue[Sent | Unsent]") 
     return heard
 
 
-def send_all(ledger: Ledger, outbox: Outbox, answers: "SimpleQueue[Sent | Unsent]", clock: SteppedClock) -> int:
+def send_all(ledger: Ledger, outbox: Outbox, answers: "SimpleQueue[Sent | Unsent]", clock: StandingClock) -> int:
     """Turns until nothing is left, whatever the pauses between tries; how many posts failed."""
     failed = 0
     for _ in range(200):
         heard = turn(ledger, outbox, answers)
         failed += sum(isinstance(said, Unsent) for said in heard)
         if not heard:
-            clock.now += 3601
+            clock.pass_by(3601)
             if not ledger.outbox():
                 return failed
     raise AssertionError(f"still not sent: {ledger.outbox()}")
@@ -459,7 +447,7 @@ def send_all(ledger: Ledger, outbox: Outbox, answers: "SimpleQueue[Sent | Unsent
 def test_each_sink_gets_everything_in_order_whatever_it_answers(tmp_path, sinks, outbox, answers):
     lost = raw(b"")  # it was taken, and the answer is lost
     odd = sinks(status(500), status(500), OK, lost, OK, status(302, Location="/"), late, lost, OK, status(404))
-    even, clock = sinks(), SteppedClock()
+    even, clock = sinks(), StandingClock()
     ledger = Ledger(tmp_path / "ledger.db", clock=clock, hooks=(odd.url, even.url))
     for number in range(4):
         accept(ledger, f"cut{number}")
@@ -477,13 +465,13 @@ def test_each_sink_gets_everything_in_order_whatever_it_answers(tmp_path, sinks,
 
 
 def test_a_sink_that_is_never_there_keeps_nothing_from_another(tmp_path, sinks, outbox, answers):
-    there, dead, clock = sinks(), unused_url(), SteppedClock()
+    there, dead, clock = sinks(), unused_url(), StandingClock()
     ledger = Ledger(tmp_path / "ledger.db", clock=clock, hooks=(dead, there.url))
     accept(ledger, "cut")
     heard = turn(ledger, outbox, answers) + turn(ledger, outbox, answers)
     assert there.numbers == told(ledger)
     assert [said for said in heard if said.url == dead and isinstance(said, Sent)] == []
-    clock.now += 3601
+    clock.pass_by(3601)
     assert [(waiting.url, waiting.seq) for waiting in ledger.outbox()] == [(dead, told(ledger)[0])]
     ledger.close()
 
@@ -523,7 +511,7 @@ def killed_farm(*arguments: object, after: Callable[[], object]) -> None:
 @pytest.mark.parametrize("moment", ["before the post", "before the answer"])
 def test_committed_and_killed_is_sent_by_the_next_farm(tmp_path, sinks, outbox, answers, moment):
     """P12: the event stands in the ledger, and the process dies before its post is known to be taken."""
-    sink, clock, path = sinks(late), SteppedClock(time.time()), tmp_path / "ledger.db"
+    sink, clock, path = sinks(late), StandingClock(time.time()), tmp_path / "ledger.db"
     ledger = Ledger(path, clock=clock, hooks=[sink.url])
     for number in range(3):
         accept(ledger, f"cut{number}")
@@ -544,7 +532,7 @@ def test_committed_and_killed_is_sent_by_the_next_farm(tmp_path, sinks, outbox, 
 def test_killed_at_random_while_posting(tmp_path, sinks, outbox, answers):
     """However often the farm dies: everything at least once, nothing overtaken, at most one post more for each kill."""
     chance, kills = random.Random(12), 6
-    both, clock, path = (sinks(), sinks()), SteppedClock(time.time()), tmp_path / "ledger.db"
+    both, clock, path = (sinks(), sinks()), StandingClock(time.time()), tmp_path / "ledger.db"
     urls = [sink.url for sink in both]
     ledger = Ledger(path, clock=clock, hooks=urls)
     for number in range(100):

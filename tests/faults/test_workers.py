@@ -124,15 +124,6 @@ def bench(tmp_path) -> Iterator[Bench]:
         assert child.wait(PATIENCE_S)
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    from scail2_farm.engine import write_tiny_snapshot
-
-    folder = tmp_path_factory.mktemp("weights") / "tiny"
-    write_tiny_snapshot(folder, seed=5)
-    return folder
-
-
 def one_shot(folder: Path, weights: Path) -> Cut:
     """A cut of one clip and one character: 14 frames, three segments."""
     cut = Cut(folder, weights)
@@ -408,7 +399,7 @@ def test_a_history_that_was_damaged_is_a_matter_of_our_own_disk(walk, shot):
         (PlateMissing("x"), "input"),
         (FrameTruncated("x", where=Where(file=str(HERE / "plate.1001.exr"))), "changed"),
         (FrameTruncated("x", where=Where(file="/a/volume/that/is/away/plate.1001.exr")), "storage"),
-        (FrameTruncated("x", where=Where(file="/farm/work/abc/history.npy")), "storage"),
+        (FrameTruncated("x", where=Where(file="/volume/work/abc/history.npy")), "storage"),
         (FrameTruncated("x"), "storage"),
         (WeightsMissing("x"), "setup"),
         (DiskFull("x"), "storage"),
@@ -418,7 +409,7 @@ def test_a_history_that_was_damaged_is_a_matter_of_our_own_disk(walk, shot):
     ],
 )
 def test_every_error_has_its_kind(error: FarmError, kind: str):
-    assert failure(error, work="/farm/work") == kind
+    assert failure(error, work="/volume/work") == kind
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="descriptors are named in /proc alone")
@@ -569,7 +560,7 @@ def test_one_that_dies_is_gone_by_its_signal(bench):
 
 def test_one_that_hangs_is_stalled(bench):
     child = bench.foreign("hangs")
-    watch = Watch(SystemClock(), quiet_s=0.3)
+    watch = Watch(SystemClock(), wall_s=PATIENCE_S, quiet_s=0.3)
     until(lambda: watch.verdict(child) == "stalled", within_s=5)
     assert child.busy is not None
     child.stop()

@@ -15,6 +15,9 @@ import pytest
 
 from scail2_farm import guards
 from scail2_farm.documents import (
+    HISTORY,
+    KINDS,
+    REPORT,
     CanvasSize,
     FileDigest,
     Performer,
@@ -28,7 +31,7 @@ from scail2_farm.documents import (
     document_text,
 )
 from scail2_farm.errors import DiskFull, FrameTruncated, GuardFailed, ShareUnavailable
-from scail2_farm.guards import HISTORY, KINDS, REPORT, file_name
+from scail2_farm.guards import file_name
 from scail2_farm.media import exr
 
 WIDTH, HEIGHT, CANVAS_WIDTH, CANVAS_HEIGHT = 24, 16, 32, 32

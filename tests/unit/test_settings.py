@@ -48,13 +48,13 @@ def test_the_farm_has_defaults(tmp_path):
 
 def test_the_file_and_the_environment_say_the_same(written, tmp_path):
     file = written(
-        'farm = "/farm"\nledger = "~/ledger"\nworkers = 2\nhooks = ["http://a.test:81/x", "https://b.test"]\n'
+        'farm = "/show/farm"\nledger = "~/ledger"\nworkers = 2\nhooks = ["http://a.test:81/x", "https://b.test"]\n'
         'hook_secret = "k"\nscratch_days = 0\nrender_hours = 1.5\nquiet_minutes = 10\nsettle_s = 3\npoll_s = 0.5\n'
         "min_free_gb = 0\n"
     )
     variables = {
         "XDG_CONFIG_HOME": str(tmp_path / "none"),
-        "SCAIL2_FARM": "/farm",
+        "SCAIL2_FARM": "/show/farm",
         "SCAIL2_LEDGER": "~/ledger",
         "SCAIL2_WORKERS": "2",
         "SCAIL2_HOOKS": " http://a.test:81/x  https://b.test ",
@@ -68,7 +68,7 @@ def test_the_file_and_the_environment_say_the_same(written, tmp_path):
     }
     settings = load_settings(environment=file)
     assert settings == load_settings(environment=variables)
-    assert settings.farm == Path("/farm")
+    assert settings.farm == Path("/show/farm")
     assert settings.ledger == Path.home() / "ledger"
     assert settings.hooks == ("http://a.test:81/x", "https://b.test")
     assert (settings.workers, settings.render_hours, settings.settle_s) == (2, 1.5, 3.0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import pytest
+from farm_shots import StandingClock
 
 from scail2_farm.documents import DoneSaid, FailedSaid, ReturnTask, StepSaid, Submission
 from scail2_farm.farm import dispatch
@@ -378,20 +379,6 @@ def test_a_child_works_on_without_its_log(bench, caplog):
 
 
 @dataclass
-class Hands:
-    """A clock whose hands a test moves."""
-
-    now: float = 1000.0
-    then: float = 1_700_000_000.0
-
-    def wall(self) -> float:
-        return self.then
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@dataclass
 class Worked:
     """A child as a Watch sees it."""
 
@@ -400,73 +387,75 @@ class Worked:
     busy: object = "a task"
 
 
-def looked(watch: Watch, hands: Hands, child: Worked, *, for_s: float, steps_every: float | None = None) -> str | None:
+def looked(
+    watch: Watch, clock: StandingClock, child: Worked, *, for_s: float, steps_every: float | None = None
+) -> str | None:
     """The first verdict within a time, looked for every second."""
-    end = hands.now + for_s
-    while hands.now < end:
-        hands.now += 1
-        if steps_every is not None and hands.now - child.since >= steps_every:
-            child.since = hands.now
+    end = clock.monotonic() + for_s
+    while clock.monotonic() < end:
+        clock.pass_by(1)
+        if steps_every is not None and clock.monotonic() - child.since >= steps_every:
+            child.since = clock.monotonic()
         if verdict := watch.verdict(child):
             return verdict
     return None
 
 
-def watched(**limits: float) -> tuple[Watch, Hands, Worked]:
-    hands = Hands()
-    return Watch(hands, **limits), hands, Worked(began=hands.now, since=hands.now)
+def watched(*, quiet_s: float, wall_s: float = 21_600) -> tuple[Watch, StandingClock, Worked]:
+    clock = StandingClock()
+    return Watch(clock, wall_s=wall_s, quiet_s=quiet_s), clock, Worked(began=clock.monotonic(), since=clock.monotonic())
 
 
 def test_a_silent_child_is_stalled_after_the_quiet_time():
-    watch, hands, child = watched(quiet_s=300)
-    assert looked(watch, hands, child, for_s=10_000) == "stalled"
-    assert 300 < hands.now - child.since < 305
+    watch, clock, child = watched(quiet_s=300)
+    assert looked(watch, clock, child, for_s=10_000) == "stalled"
+    assert 300 < clock.monotonic() - child.since < 305
 
 
 def test_a_child_that_makes_steps_has_the_wall_time():
-    watch, hands, child = watched(quiet_s=300, wall_s=2000)
-    assert looked(watch, hands, child, for_s=10_000, steps_every=299) == "timeout"
-    assert 2000 < hands.now - child.began < 2005
+    watch, clock, child = watched(quiet_s=300, wall_s=2000)
+    assert looked(watch, clock, child, for_s=10_000, steps_every=299) == "timeout"
+    assert 2000 < clock.monotonic() - child.began < 2005
 
 
 def test_a_child_without_a_task_is_left_alone():
-    watch, hands, child = watched(quiet_s=300, wall_s=2000)
+    watch, clock, child = watched(quiet_s=300, wall_s=2000)
     child.busy = None
-    assert looked(watch, hands, child, for_s=10_000) is None
+    assert looked(watch, clock, child, for_s=10_000) is None
 
 
 @pytest.mark.parametrize("jump", [24 * 3600.0, -48 * 3600.0])
 def test_a_wall_clock_that_jumps_changes_nothing(jump):
-    watch, hands, child = watched(quiet_s=300)
-    assert looked(watch, hands, child, for_s=200) is None
-    hands.then += jump
-    assert looked(watch, hands, child, for_s=99) is None
-    assert looked(watch, hands, child, for_s=10) == "stalled"
+    watch, clock, child = watched(quiet_s=300)
+    assert looked(watch, clock, child, for_s=200) is None
+    clock.jump(jump)
+    assert looked(watch, clock, child, for_s=99) is None
+    assert looked(watch, clock, child, for_s=10) == "stalled"
 
 
 def test_time_in_which_nobody_looked_is_nobodys_fault():
     """The farm was stopped for a day; what its child said meanwhile is heard first, then it has its time again."""
-    watch, hands, child = watched(quiet_s=300, wall_s=90_000)
-    assert looked(watch, hands, child, for_s=250) is None
-    hands.now += 86_400
-    assert looked(watch, hands, child, for_s=290) is None
-    assert looked(watch, hands, child, for_s=20) == "stalled"
+    watch, clock, child = watched(quiet_s=300, wall_s=90_000)
+    assert looked(watch, clock, child, for_s=250) is None
+    clock.pass_by(86_400)
+    assert looked(watch, clock, child, for_s=290) is None
+    assert looked(watch, clock, child, for_s=20) == "stalled"
 
 
 def test_after_a_day_stopped_even_the_wall_time_waits_for_what_was_said():
-    watch, hands, child = watched(quiet_s=300, wall_s=3600)
-    assert looked(watch, hands, child, for_s=100, steps_every=10) is None
-    hands.now += 86_400
-    assert looked(watch, hands, child, for_s=50, steps_every=10) is None
-    assert looked(watch, hands, child, for_s=50, steps_every=10) == "timeout"
+    watch, clock, child = watched(quiet_s=300, wall_s=3600)
+    assert looked(watch, clock, child, for_s=100, steps_every=10) is None
+    clock.pass_by(86_400)
+    assert looked(watch, clock, child, for_s=50, steps_every=10) is None
+    assert looked(watch, clock, child, for_s=50, steps_every=10) == "timeout"
 
 
 def test_limits_shorter_than_the_time_for_reading_hold_too():
-    watch, hands, child = watched(quiet_s=3, wall_s=5)
-    assert looked(watch, hands, child, for_s=20) == "stalled"
-    assert hands.now - child.since <= 8
-    watch, hands, child = watched(quiet_s=300, wall_s=5)
-    assert looked(watch, hands, child, for_s=20) == "timeout"
+    watch, clock, child = watched(quiet_s=3, wall_s=5)
+    assert looked(watch, clock, child, for_s=20) == "stalled"
+    assert clock.monotonic() - child.since <= 8
+    watch, clock, child = watched(quiet_s=300, wall_s=5)
+    assert looked(watch, clock, child, for_s=20) == "timeout"
 
 
 @pytest.mark.parametrize(

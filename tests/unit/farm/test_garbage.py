@@ -11,9 +11,8 @@ import pytest
 
 from scail2_farm.errors import SettingsInvalid, ShareUnavailable
 from scail2_farm.farm import garbage
-from scail2_farm.farm.control import replies_of
 from scail2_farm.farm.garbage import Garbage, Stage
-from scail2_farm.farm.places import Places
+from scail2_farm.farm.places import Places, replies_of
 
 NOW = 2_000_000_000.0
 DAY = 86400.0

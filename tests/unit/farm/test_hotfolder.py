@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from farm_shots import StandingClock
 
 from scail2_farm.documents import Fault, Submission, document_text
 from scail2_farm.errors import FarmError, SettingsInvalid, ShareUnavailable, SubmissionInvalid, TimelineUnreadable
@@ -27,25 +28,12 @@ SHOTS = MANIFEST + "shots:\n- id: sh010\n  media: /shows/x/sh010.####.exr\n"
 
 
 @dataclass
-class Stepped:
-    """Two clocks that go on together."""
-
-    now: float = 1_000.0
-
-    def wall(self) -> float:
-        return 1_800_000_000.0 + self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@dataclass
 class Drops:
     """A farm's hot folder, what its reader calls unreadable (files that hold BROKEN), and how often it was asked."""
 
     root: Path
     network: bool = False
-    clock: Stepped = field(default_factory=Stepped)
+    clock: StandingClock = field(default_factory=StandingClock)
     read: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -77,9 +65,9 @@ class Drops:
 
     def look(self, seconds: float = 0.0, every: float = 5.0) -> list[Claim | Refused | Waiting]:
         """Look now, and again and again until so many seconds went by."""
-        until, found = self.clock.now + seconds, self.hot.poll()
-        while self.clock.now < until:
-            self.clock.now += every
+        until, found = self.clock.monotonic() + seconds, self.hot.poll()
+        while self.clock.monotonic() < until:
+            self.clock.pass_by(every)
             found += self.hot.poll()
         return found
 
@@ -373,10 +361,10 @@ def test_what_the_reader_says_of_a_foreign_file_is_told(drops):
 def test_settling_takes_its_time_and_its_looks(tmp_path, network, every, taken_after):
     drops = Drops(tmp_path, network=network)
     drops.pair()
-    began = drops.clock.now
+    began = drops.clock.monotonic()
     while not of(Claim, drops.look()):
-        drops.clock.now += every
-    assert drops.clock.now - began == taken_after
+        drops.clock.pass_by(every)
+    assert drops.clock.monotonic() - began == taken_after
 
 
 def test_any_change_begins_the_settling_anew(drops):
@@ -815,7 +803,7 @@ def test_claims_come_in_the_order_of_arrival(drops):
         drops.look()
     for _ in range(3):
         drops.look()
-    drops.clock.now += 30
+    drops.clock.pass_by(30)
     assert [claim.name for claim in of(Claim, drops.look())] == ["zebra", "ant", "mole"]
 
 

@@ -1011,7 +1011,7 @@ def test_a_cut_is_returned_when_nothing_is_left_to_run(farm: Farm):
     farm.deliver()
     back = farm.ledger.to_return()
     assert back is not None
-    assert (back.job, back.cut, back.folder) == ("CUT", "/show/CUT.scail2.otio", "/farm/plans/CUT")
+    assert (back.job, back.cut, back.folder) == ("CUT", "/show/CUT.scail2.otio", "/show/plans/CUT")
     assert back.takes == ("/show/CUT.scail2/shots/SH020/v001",)
     assert [one.what for one in back.faults] == ["no such file"]
     assert farm.ledger.to_return() == back, "until it is returned"
