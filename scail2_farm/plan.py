@@ -592,7 +592,7 @@ def _shot_json(shot: Shot) -> dict[str, object]:
                 "prompt": scene.prompt,
                 "seed": scene.seed,
             }
-            | _scene_json(scene.sampler, scene.canvas)
+            | _scene_json(scene.sampler, scene.canvas)  # pyright: ignore[reportArgumentType] (frozen documents have a hash)
             for window, scene in zip(shot.windows, shot.scenes, strict=True)
         ],
         "warnings": list(shot.warnings),

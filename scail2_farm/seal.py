@@ -202,8 +202,9 @@ class _Keys:
         window, keep, seen = segment.window, segment.keep, _seen(segment)
         place = index, window.first, window.count, segment.overlap, keep.first, keep.count, segment.leave
         shown = (",".join(self._inputs.known(track, seen)) for track in (self._plate, *self._mattes))
-        scene = segment.mode, segment.prompt, segment.negative_prompt, segment.seed, segment.sampler, segment.canvas
-        lines = self._common, weights, previous or "", str(place), _scene_known(*scene), *shown
+        said = segment.mode, segment.prompt, segment.negative_prompt, segment.seed
+        scene = _scene_known(*said, segment.sampler, segment.canvas)  # pyright: ignore[reportArgumentType] (frozen documents have a hash)
+        lines = self._common, weights, previous or "", str(place), scene, *shown
         return sha256_text("\n".join(lines))  # a line holds no other: texts from outside are JSON in it
 
     def _shot_known(self) -> dict[str, object]:

@@ -318,8 +318,8 @@ def reel_of(node: Node, reference: Node | None) -> str | None:
     """The reel or tape of a clip, as its adapter left it; None when it did not."""
     references = node.get("media_references") or {}
     for metadata in (node.get("metadata"), (reference or {}).get("metadata")):
-        for way in _REELS if isinstance(metadata, dict) else ():
-            found = _at(metadata, way) if way[0] in metadata else None
+        for way in _REELS if metadata else ():
+            found = _at(metadata, way)
             if isinstance(found, str) and found.strip():
                 return found.strip()
     for one in references.values() if isinstance(references, dict) else ():
@@ -342,8 +342,8 @@ _SPACES: tuple[str, ...] = (
 def space_of(node: Node, reference: Node | None) -> str | None:
     """The colour space of a clip's media in the words of the edit; None when it says nothing."""
     for metadata in ((reference or {}).get("metadata"), node.get("metadata")):
-        for key in _SPACES if isinstance(metadata, dict) else ():
-            found = metadata.get(key)
+        for key in _SPACES if metadata else ():
+            found = _at(metadata, (key,))
             if isinstance(found, str) and found.strip():
                 return found.strip()
     return None

@@ -68,3 +68,17 @@ def test_a_lone_track_is_read_as_a_timeline_of_one_track():
 def test_a_lone_clip_is_no_submission():
     with pytest.raises(TimelineUnreadable):
         read_edit(AYON / "legacy_img_sequence.json")
+
+
+@pytest.mark.skipif(not ROWS, reason="the folder shared/editorial is not beside the repository")
+@pytest.mark.parametrize(
+    ("file", "space"),
+    [
+        ("img_seq_2x_speed.json", "ACES - ACES2065-1"),
+        ("qt_reverse_speed_2x.json", "Gamma2.2"),
+        ("img_seq_embedded_tc.json", None),
+    ],
+)
+def test_the_colour_space_the_edit_notes(file: str, space: str | None):
+    (clip,) = read_fragment(AYON / file, path_map=MAP).clips
+    assert clip.space == space
