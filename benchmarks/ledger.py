@@ -112,7 +112,7 @@ def job(name: str) -> NewJob:
         deliver_to="/mnt/show/cut.scail2",
         cut="/mnt/show/cut.scail2.otio",
         raw=False,
-        movie=True,
+        movie="prores",
         submission="{}",
         warnings=(),
         seen=0,

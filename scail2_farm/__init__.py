@@ -23,12 +23,15 @@ Rooms::
     settings.py    defaults < TOML < environment < flag                 floor 1
     versions.py    takes on disk, by version; windows.py  the model's windows over a shot    floor 1
     editorial/     edits in, edits out (opentimelineio stops here)
-    media/         pictures in, pictures out (av, OpenEXR, OpenImageIO, PyOpenColorIO, Pillow)
+    media/         pictures in, pictures out (av, OpenEXR, OpenImageIO, PyOpenColorIO, Pillow): plates opens any of
+                   exr (exrfile), rasters (dpx, tiff, png), movies (yuv, sound, containers); stills, mattes, reels;
+                   spaces, color: plate <-> model colour; canvas, comp
     engine/        SCAIL-2: arrays in, arrays out (mlx, safetensors, tokenizers)
     farm/          who does it, when (sqlite3, watchdog): daemon, hotfolder, ledger, dispatch; worker meets the corridor
     review/        what people look at: sheets
     plan.py shots.py seal.py  render.py guards.py  deliver.py    the corridor, the only place where wings meet
     search.py      offline media, found again by reel and timecode
+    footage.py     media looked at before a cut uses it (`probe`)
     job.py         the corridor walked once, in this process
     cli.py operators.py    typer and rich; words to the user, errors into exit codes (`python -m scail2_farm` too)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import redirect_stdout
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
     from scail2_farm.documents import Submission
     from scail2_farm.editorial.cast import Casting
+    from scail2_farm.footage import Looked
     from scail2_farm.job import Event, Outcome
-    from scail2_farm.plan import Plan, Probing
+    from scail2_farm.plan import Plan
     from scail2_farm.shots import Shot
 
 app = typer.Typer(
@@ -46,6 +48,7 @@ app.add_typer(weights_app, name="weights")
 app.add_typer(operators.app)
 
 R = TypeVar("R")
+S = TypeVar("S")
 
 EditArgument = Annotated[
     Path,
@@ -199,6 +202,40 @@ def check(
     raise typer.Exit(exit_code(planned.faults))
 
 
+@app.command()
+def probe(
+    file: Annotated[
+        str,
+        typer.Argument(help="a movie, a frame, a sequence as NAME.####.exr, a still, or a folder", show_default=False),
+    ],
+    rate: Annotated[
+        str | None, typer.Option(help="frames a second, where frames have a timecode and no rate", show_default=False)
+    ] = None,
+    space: Annotated[
+        str | None, typer.Option(help="a color space to try, as a manifest would say it", show_default=False)
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(help="the show's OCIO config: .ocio, .ocioz or its folder [built in]", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what media is: frames and those missing, size, rate, timecode, channels, color space and who says it.
+
+    For example: scail2-farm probe plates/sh010.1001.exr; of the whole folder: scail2-farm probe plates
+    """
+    from scail2_farm.footage import look
+    from scail2_farm.media.spaces import load_config
+
+    looked = _drained(look(file, rate=_rate(rate), space=space, config=load_config(config)), str)
+    if as_json:
+        print_json(looked.as_json())
+    else:
+        _show_looked(looked)
+    _tell(looked.faults)
+    raise typer.Exit(exit_code(looked.faults))
+
+
 # --------------------------------------------------------------------------- machines
 
 
@@ -285,15 +322,18 @@ def _print_plan(plan: Plan | None, faults: Iterable[FarmError]) -> None:
     print_json({"plan": plan and plan.as_json(), "faults": [fault.as_json() for fault in faults]})
 
 
-def _drained(steps: Generator[Probing, None, R]) -> R:
-    """Run a generator to its result, showing what it looks at on a terminal."""
-    with err().status("reading the submission") as status:
+def _drained(steps: Generator[S, None, R], words: Callable[[S], str]) -> R:
+    """Run a generator to its result, showing what it looks at on a terminal.
+
+    What libraries print meanwhile goes to stderr: OpenEXR tells of damaged pixels on stdout, where the document is.
+    """
+    with err().status("reading") as status, redirect_stdout(sys.stderr):
         while True:
             try:
                 step = next(steps)
             except StopIteration as stop:
                 return stop.value
-            status.update(f"looking at {escape(step.what)} ({step.done}/{step.of})")
+            status.update(f"looking at {escape(words(step))}")
 
 
 def _planned(
@@ -319,7 +359,7 @@ def _planned(
         casting_required=casting_required,
     )
     try:
-        return _drained(steps)
+        return _drained(steps, lambda step: f"{step.what} ({step.done}/{step.of})")
     except FarmError as fault:
         if as_json:
             _print_plan(None, [fault])
@@ -392,7 +432,8 @@ def _watched(events: Generator[Event, None, Outcome]) -> Outcome:
         TimeElapsedColumn(),
         TextColumn("{task.fields[eta]}", markup=False),
     )
-    with closing(events), Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    progress = Progress(*columns, console=console, disable=not console.is_terminal)
+    with closing(events), progress, redirect_stdout(sys.stderr):  # as in _drained
         bar = progress.add_task("starting", total=1.0, eta="")
         while True:
             try:
@@ -415,6 +456,8 @@ def _watched(events: Generator[Event, None, Outcome]) -> Outcome:
                 case ShotDone():
                     word = "was delivered before" if event.again else "delivered"
                     console.print(f"{event.shot}  v{event.take.version:03d} {word}: {event.folder}", markup=False)
+                    for note in event.take.notes:
+                        console.print(f"{event.shot}  note: {note}", markup=False)
                 case TakeLacking():
                     console.print(f"{event.shot}  {event.warning}", markup=False)
                 case ShotFailed():
@@ -550,3 +593,46 @@ def _show_outcome(outcome: Outcome) -> None:
         console.print(f"sheets: {sheets}", markup=False)
     if outcome.returned is not None:
         console.print(f"returned cut: {outcome.returned}", markup=False)
+
+
+def _show_looked(looked: Looked) -> None:
+    """One thing line by line, with the sequence it belongs to; several as a table and what they warn of."""
+    from rich import box
+    from rich.table import Column, Table
+
+    from scail2_farm.footage import COLUMNS
+
+    if len(looked.found) == 1:
+        (footage,) = looked.found
+        rows = footage.rows()
+        _show_rows(str(footage.source), rows)
+        if footage.sequence is not None:
+            _show_rows(
+                f"one frame of {footage.sequence.name}", [row for row in footage.sequence.rows() if row not in rows]
+            )
+        return
+    narrow = {"name": 16, "color space": 12, "kind": 6}  # what folds on a narrow terminal, and how far
+    columns = (
+        Column(name, overflow="fold", no_wrap=name not in narrow, min_width=narrow.get(name)) for name in COLUMNS
+    )
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for footage in looked.found:
+        table.add_row(*map(escape, footage.cells()))
+    if looked.found:
+        out().print(table)
+    for footage in looked.found:
+        for warning in footage.warnings:
+            out().print(f"{footage.name}: warning: {warning}", markup=False)
+    unsaid = [footage.name for footage in looked.found if footage.unsaid]
+    if unsaid:
+        out().print(f"no color space: {_few(unsaid)}; probe one alone to see what to write", markup=False)
+
+
+def _show_rows(title: str, rows: Iterable[tuple[str, str]]) -> None:
+    from rich.table import Column, Table
+
+    table = Table.grid(Column(style="dim", no_wrap=True), Column(overflow="fold"), padding=(0, 3, 0, 0))
+    for name, words in rows:
+        table.add_row(f"  {name}", escape(words), style="yellow" if name == "warning" else None)
+    out().print(title, markup=False, style="bold")
+    out().print(table)

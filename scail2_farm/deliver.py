@@ -11,11 +11,12 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from scail2_farm.documents import (
     KINDS,
     REPORT,
     FileDigest,
+    MovieCodec,
     Report,
     SealedShot,
     Segment,
@@ -41,10 +43,20 @@ from scail2_farm.editorial.rates import Time
 from scail2_farm.editorial.takes import TakeLink
 from scail2_farm.errors import DeliveryBusy, DiskFull, FrameTruncated, Where, storage_error
 from scail2_farm.frames import FramePattern, timecode
-from scail2_farm.guards import file_name
-from scail2_farm.media import exr, mattes, movies, plates
-from scail2_farm.render import color_of, finished, forget, matte_reader, open_plate, publish, stage_of, versions
-from scail2_farm.review.sheets import SheetRow, write_sheet
+from scail2_farm.guards import file_name, form_of
+from scail2_farm.media import mattes, movies, plates
+from scail2_farm.render import (
+    color_of,
+    finished,
+    forget,
+    in_order,
+    matte_reader,
+    open_plate,
+    publish,
+    stage_of,
+    versions,
+)
+from scail2_farm.review.sheets import SheetRow, sheet_row, write_sheet
 from scail2_farm.versions import TAKE, newest_version, takes, version_folder
 
 FIRST_OF_A_MOVIE = 1001
@@ -52,6 +64,13 @@ LOCK = ".lock"
 SHEET_ROWS = 4
 MOVIE_BYTES_OF_A_PIXEL = 2
 """More than a review movie takes for a pixel of one frame."""
+MOVIES: Mapping[MovieCodec, str] = {
+    "prores": ".mov",
+    "prores4444": "_4444.mov",
+    "dnxhr": "_dnxhr.mov",
+    "h264": ".mp4",
+}
+"""What the name of a review movie ends with: one in another codec is made beside the first, never in its place."""
 MOST_TOLD = 3
 """Files that one line names; the others are counted."""
 
@@ -61,7 +80,7 @@ class Wishes:
     """What a version holds beside its frames and their comp_matte."""
 
     raw: bool
-    movie: bool
+    movie: MovieCodec | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +97,8 @@ class Earlier:
     @property
     def usable(self) -> Take | None:
         """The take when its pictures are whole, whatever is wrong with its review movie; that is made from them."""
-        return None if self.take is None or self.lacks.keys() - {_movie_name(self.take)} else self.take
+        movies = {_movie_name(self.take, codec) for codec in get_args(MovieCodec)} if self.take else set[str]()
+        return None if self.lacks.keys() - movies else self.take
 
     @property
     def words(self) -> str:
@@ -87,7 +107,7 @@ class Earlier:
             return ""
         told = [f"{name} {what}" for name, what in self.lacks.items()]
         more = f" and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
-        does = "it is made again from the delivered frames" if self.usable else "the shot is rendered as a new version"
+        does = "it is made from the delivered frames" if self.usable else "the shot is rendered as a new version"
         return f"in {self.folder.name} {', '.join(told[:MOST_TOLD])}{more}: {does}"
 
 
@@ -126,30 +146,32 @@ def _lacks(take: Take, folder: Path, wishes: Wishes) -> dict[str, str]:
         else:
             if size != file.bytes:
                 lacks[file.path] = f"has {size} of {file.bytes} bytes"
-    if wishes.movie and take.movie is None:
-        lacks[_movie_name(take)] = "was not asked for"
+    if wishes.movie is not None and take.movie != (wanted := _movie_name(take, wishes.movie)):
+        lacks.setdefault(wanted, "was not asked for before")
     if wishes.raw and take.raw is None:
         lacks["raw frames"] = "were not kept"
     return lacks
 
 
-def refresh(shot: SealedShot, take: Take, found: Earlier) -> Take:
+def refresh(shot: SealedShot, take: Take, found: Earlier, *, wishes: Wishes) -> Take:
     """A usable take brought up to date: its review movie made again where it lacks, its record told of today's cut.
 
     Raises StorageError.
     """
-    movie, files = take.movie, take.files
-    if found.lacks:
-        movie = _movie_name(take)
-        _write_movie(shot, found.folder, movie)
-        files = (*(file for file in files if file.path != movie), _file(found.folder, movie))
+    files = [file for file in take.files if file.path not in found.lacks]
+    movie, notes = None if take.movie in found.lacks else take.movie, take.notes
+    if wishes.movie is not None and found.lacks:
+        movie = _movie_name(take, wishes.movie)
+        notes = _write_movie(shot, found.folder, _name(take), movie, wishes.movie)
+        files = [*(file for file in files if file.path != movie), _file(found.folder, movie)]
     fresh = take.model_copy(
         update={
             "uses": shot.uses,
             "handles_asked": shot.handles_asked,
             "handles_given": shot.handles_given,
             "movie": movie,
-            "files": files,
+            "notes": notes,
+            "files": tuple(files),
         }
     )
     if fresh != take:
@@ -166,7 +188,7 @@ def deliver(shot: SealedShot, *, folder: Path, work: Path, wishes: Wishes) -> tu
     """
     found = earlier(shot, folder=folder, wishes=wishes)
     if found is not None and found.usable is not None:
-        return refresh(shot, found.usable, found), found.folder
+        return refresh(shot, found.usable, found, wishes=wishes), found.folder
     reports = [_report(shot, index, work, wishes) for index in range(len(shot.segments))]
     version = newest_version(folder, shot.id) + 1
     final = version_folder(folder, shot.id, version)
@@ -179,11 +201,12 @@ def deliver(shot: SealedShot, *, folder: Path, work: Path, wishes: Wishes) -> tu
             (part / inner).mkdir(parents=True, exist_ok=True)
         _check_free(part, _bytes_of(shot, reports, work, wishes), what=shot.id)
         files = _place_files(shot, reports, part, name, kinds, work)
-        movie = f"{name}.mov" if wishes.movie else None
-        if movie is not None:
-            _write_movie(shot, part, movie)
+        movie, notes = None, ()
+        if wishes.movie is not None:
+            movie = f"{name}{MOVIES[wishes.movie]}"
+            notes = _write_movie(shot, part, name, movie, wishes.movie)
             files.append(_file(part, movie))
-        take = _take(shot, reports, version, name, movie, wishes.raw, files)
+        take = _take(shot, reports, version, name, movie, notes, wishes.raw, files)
         write_text(part / TAKE, document_text(take))
         _write_shot_sheet(shot, part, take, folder / "sheets" / f"{name}.png")
         _sync_folders(part)
@@ -232,7 +255,7 @@ def links(delivered: Iterable[tuple[Take, Path]]) -> dict[str, TakeLink]:
                 folder=folder,
                 prefix=take.pattern.partition("####")[0],
                 padding=4,
-                suffix=".exr",
+                suffix=Path(take.pattern).suffix,
                 first_file=take.first_file,
                 frame_step=take.plate.step,
                 count=take.frames.count,
@@ -278,7 +301,8 @@ def room_needed(shots: Iterable[SealedShot]) -> int:
     for shot in shots:
         pixels = shot.plate.width * shot.plate.height
         canvas = max(segment.canvas.width * segment.canvas.height for segment in shot.segments)
-        native = plates.frame_bytes(shot.plate.source, shot.frames.range, missing=shot.plate.missing) or pixels * 12
+        own = plates.frame_bytes(shot.plate.source, shot.frames.range, missing=shot.plate.missing)
+        native = own if own is not None and shot.output.format == "plate" else pixels * 12
         left = sum(segment.leave for segment in shot.segments)
         total += 2 * (shot.frames.count * (native + pixels + canvas * 12) + left * canvas * 12)
     return total
@@ -357,7 +381,7 @@ def _place_files(
             if file.path == HISTORY:
                 inner = _history_name(index)
             elif kind in kinds:
-                inner = _inner_name(name, _file_number(shot, int(Path(number).stem)), kind)
+                inner = _inner_name(shot, name, int(Path(number).stem), kind)
             else:
                 continue
             _copy(folder / file.path, part / inner)
@@ -380,11 +404,17 @@ def _history_name(index: int) -> str:
     return f"history/{index}.npy"
 
 
-def _inner_name(name: str, number: int, kind: str) -> str:
-    """The name of one file in its version."""
+def _inner_name(take: SealedShot | Take, name: str, frame: int, kind: str) -> str:
+    """The name of one plate frame's file in a version, whose files begin with `name`."""
+    number = _file_number(take, frame)
     if kind == "frames":
-        return FramePattern(Path(), f"{name}.", 4, ".exr").name(number)
+        return FramePattern(Path(), f"{name}.", 4, _suffix(take)).name(number)
     return f"{kind}/{FramePattern(Path(), f'{name}_{kind}.', 4, '.exr').name(number)}"
+
+
+def _suffix(take: SealedShot | Take) -> str:
+    """What the names of delivered frames end with."""
+    return form_of(take).suffix(take.plate.source)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -398,13 +428,13 @@ def _file(folder: Path, path: str) -> TakeFile:
     return TakeFile(path=path, sha256=sha256_of(folder / path), bytes=(folder / path).stat().st_size)
 
 
-def _movie_name(take: Take) -> str:
-    return f"{_name(take)}.mov"
+def _movie_name(take: Take, codec: MovieCodec) -> str:
+    return f"{_name(take)}{MOVIES[codec]}"
 
 
 def _name(take: Take) -> str:
     """What the files of a take begin with."""
-    return take.pattern.removesuffix(".####.exr")
+    return take.pattern.rpartition(".####.")[0]
 
 
 def _take(
@@ -413,6 +443,7 @@ def _take(
     version: int,
     name: str,
     movie: str | None,
+    notes: tuple[str, ...],
     raw: bool,
     files: Sequence[TakeFile],
 ) -> Take:
@@ -425,14 +456,16 @@ def _take(
         stood_in=tuple(frame for frame in shot.plate.missing if frame in shot.frames.range),
         handles_asked=shot.handles_asked,
         handles_given=shot.handles_given,
-        pattern=f"{name}.####.exr",
+        pattern=f"{name}.####{_suffix(shot)}",
         first_file=_file_number(shot, shot.frames.first),
         movie=movie,
+        notes=notes,
         raw="raw" if raw else None,
         comp_matte="comp_matte",
-        exact=True,
+        exact=form_of(shot).exact,
         plate=shot.plate,
         color=shot.color,
+        output=shot.output,
         performers=shot.performers,
         weights=shot.weights,
         segmenting=shot.segmenting,
@@ -469,7 +502,7 @@ def _put_back(segment: Segment, own: TakeSegment, take: Take, version: Path) -> 
     known = {file.path: file for file in take.files}
     kinds = [kind for kind in KINDS if kind != "raw" or take.raw is not None]
     sources = {
-        f"{kind}/{file_name(frame)}": _inner_name(_name(take), _file_number(take, frame), kind)
+        f"{kind}/{file_name(take, kind, frame)}": _inner_name(take, _name(take), frame, kind)
         for kind in kinds
         for frame in own.frames.range.numbers
     } | {HISTORY: own.history}
@@ -519,22 +552,34 @@ def _linked(source: Path, target: Path, known: TakeFile) -> bool:
 
 def _frame_path(folder: Path, shot: SealedShot, name: str, frame: int) -> Path:
     """The delivered file of one plate frame of a shot."""
-    return folder / _inner_name(name, _file_number(shot, frame), "frames")
+    return folder / _inner_name(shot, name, frame, "frames")
 
 
-def _write_movie(shot: SealedShot, folder: Path, movie: str) -> None:
-    """The review movie: the delivered frames as a display shows them, with the plate's timecode."""
-    name, plate, color = movie.removesuffix(".mov"), shot.plate, color_of(shot)
+def _write_movie(shot: SealedShot, folder: Path, name: str, movie: str, codec: MovieCodec) -> tuple[str, ...]:
+    """The review movie: the delivered frames as a display shows them, with the plate's timecode and its sound.
 
-    def pictures() -> Iterator[NDArray[np.float32]]:
-        for frame in shot.frames.range.numbers:
-            yield color.to_display(exr.read_rgb(_frame_path(folder, shot, name, frame)))
+    Returns what its viewer should know.
+    """
+    plate, color = shot.plate, color_of(shot)
+
+    def picture(frame: int) -> NDArray[np.float32]:
+        return color.to_display(plates.read_rgb(_frame_path(folder, shot, name, frame)))
 
     code = None
     if plate.timecode_start is not None:
         first = plate.timecode_start + shot.frames.first - plate.frames.first
         code = timecode(first, plate.rate, drop=plate.drop_frame)
-    movies.write_movie(folder / movie, pictures(), rate=plate.rate, timecode=code, pixel_aspect=plate.pixel_aspect)
+    pictures = in_order(picture, shot.frames.range.numbers, at_once=os.cpu_count() or 1)
+    written = movies.write_movie(
+        folder / movie,
+        pictures,
+        rate=plate.rate,
+        timecode=code,
+        pixel_aspect=plate.pixel_aspect,
+        codec=codec,
+        audio=movies.Sound(path=Path(plate.path), frames=shot.frames.range) if plate.kind == "movie" else None,
+    )
+    return written.notes
 
 
 def _write_shot_sheet(shot: SealedShot, version: Path, take: Take, path: Path) -> None:
@@ -548,18 +593,25 @@ def _write_shot_sheet(shot: SealedShot, version: Path, take: Take, path: Path) -
     rows: list[SheetRow] = []
     with open_plate(shot) as plate:
         for frame in picks:
+            people = read_mattes(frame)
+            before = plate.read(frame)
             rows.append(
-                SheetRow(
-                    label=str(_file_number(shot, frame)),
-                    before=color.to_display(plate.read(frame).rgb),
-                    after=color.to_display(exr.read_rgb(_frame_path(version, shot, name, frame))),
-                    labels=mattes.identity_map(read_mattes(frame), slots=slots),
+                sheet_row(
+                    str(_file_number(shot, frame)),
+                    before=before.rgb,
+                    after=plates.read_rgb(_frame_path(version, shot, name, frame)),
+                    labels=mattes.identity_map(people, slots=slots),
+                    matte=np.where(before.covered, mattes.comp_matte(people), np.float32(0)),
+                    to_display=color.to_display,
+                    pixel_aspect=take.plate.pixel_aspect,
+                    exact=take.exact,
                 )
             )
     path.parent.mkdir(parents=True, exist_ok=True)
-    title = f"{take.shot} v{take.version:03d}  {first.mode}  seed {first.seed}"
+    form = "" if take.output.format == "plate" else f"  as {take.output.format}"
+    title = f"{take.shot} v{take.version:03d}  {first.mode}  seed {first.seed}  {take.color.space}{form}"
     cast = {performer.id: performer.slot for performer in take.performers}
-    write_sheet(path, title=title, rows=rows, cast=cast, pixel_aspect=take.plate.pixel_aspect)
+    write_sheet(path, title=title, rows=rows, cast=cast)
 
 
 def _sync_folders(top: Path) -> None:

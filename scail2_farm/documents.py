@@ -264,6 +264,13 @@ class Handles(Document):
     tail: Annotated[int, Field(ge=0, le=MOST_HANDLES)] = 8
 
 
+PlateKind = Literal["exr", "dpx", "tiff", "png", "movie"]
+FrameFormat = Literal["plate", "exr-half", "exr-float", "dpx10", "tiff16", "png16"]
+Compression = Literal["zip", "zips", "piz", "zstd", "none", "dwaa"]
+MovieCodec = Literal["prores", "prores4444", "dnxhr", "h264"]
+Tone = Literal["aces2", "shoulder"]
+
+
 class MediaSpace(Document):
     """The colour space of the media a glob matches."""
 
@@ -271,19 +278,44 @@ class MediaSpace(Document):
     space: Text
 
 
-class ColorChoice(Document):
-    """The OCIO config and the spaces it cannot know."""
+class KindSpaces(Document):
+    """The colour space of media that say nothing of it, by what they are."""
 
-    config: Text = "builtin"
-    spaces: tuple[MediaSpace, ...] = ()
+    exr: Text | None = None
+    dpx: Text | None = None
+    tiff: Text | None = None
+    png: Text | None = None
+    movie: Text | None = None
+
+    def of(self, kind: PlateKind) -> str | None:
+        """The space for one kind of plate; None when nothing is said of it."""
+        found: str | None = getattr(self, kind)
+        return found
+
+
+class ColorChoice(Document):
+    """The OCIO config, the spaces it cannot know, and how scene light becomes what the model sees."""
+
+    config: Text = Field(
+        default="builtin", description="`builtin` (the pinned ACES studio config), or the show's .ocio or .ocioz file"
+    )
+    spaces: tuple[MediaSpace, ...] = Field(default=(), description="what outranks the edit and the file itself")
+    defaults: KindSpaces = Field(default=KindSpaces(), description="for media of which nobody says anything")
+    tone: Tone = Field(
+        default="aces2", description="the ACES 2.0 view and its inverse, or a soft shoulder that more colours survive"
+    )
 
 
 class Deliver(Document):
     """Where takes go and in which form."""
 
     to: Text | None = None
-    format: Literal["plate", "exr-half", "exr-float", "dpx10", "tiff16", "png16"] = "plate"
-    movie: Literal["prores", "none"] = "prores"
+    format: FrameFormat = Field(
+        default="plate",
+        description="`plate`: the plate's own class, exact outside the mattes; no other is",
+    )
+    compression: Compression = Field(default="zip", description="of EXR frames; `dwaa` alone loses anything")
+    movie: MovieCodec | Literal["none"] = Field(default="prores", description="what people look at, beside the frames")
 
 
 class ShotManifest(Document):
@@ -397,7 +429,7 @@ class TakeFile(FileDigest):
 class PlateSource(Document):
     """The plate of a shot, as the renderer opens it."""
 
-    kind: Literal["exr", "movie"]
+    kind: PlateKind
     path: str = Field(description="a file, or a sequence with its number as ####")
     frames: Span = Field(description="file numbers of a sequence; frames from 0 of a movie")
     width: int
@@ -428,11 +460,20 @@ class PlateSource(Document):
 
 
 class PlateColor(Document):
-    """How the plate's colour was decided."""
+    """How the plate's colour was decided, and how the model is shown it."""
 
     config: str
+    digest: str = Field(default="", description="sha256 of the show's own config and of all it reads; none of ours")
     space: str
     decided_by: str
+    tone: Tone = "aces2"
+
+
+class Output(Document):
+    """What delivered frames are made of."""
+
+    format: FrameFormat = "plate"
+    compression: Compression = "zip"
 
 
 class CanvasSize(Document):
@@ -509,6 +550,7 @@ class Segment(Document):
     leave: int = Field(description="last frames left as history for a segment after this one")
     plate: PlateSource
     color: PlateColor
+    output: Output = Output()
     canvas: CanvasSize
     mode: Mode
     prompt: str
@@ -586,6 +628,7 @@ class SealedShot(Document):
     handles_given: Handles
     plate: PlateSource
     color: PlateColor
+    output: Output = Output()
     performers: Annotated[tuple[Performer, ...], Field(min_length=1, max_length=6)]
     segmenting: Segmenting = Segmenting()
     segments: Annotated[tuple[SealedSegment, ...], Field(min_length=1)]
@@ -614,6 +657,7 @@ class SealedShot(Document):
             leave=own.leave,
             plate=self.plate,
             color=self.color,
+            output=self.output,
             canvas=own.canvas,
             mode=own.mode,
             prompt=own.prompt,
@@ -664,12 +708,14 @@ class Take(Document):
     handles_given: Handles
     pattern: str
     first_file: int
-    movie: str | None
+    movie: str | None = Field(description="the review movie that was asked for last; its name says its codec")
+    notes: tuple[str, ...] = Field(default=(), description="what the movie's viewer should know: sound left out")
     raw: str | None
     comp_matte: str
     exact: bool = Field(description="whether frames are in the plate's own class")
     plate: PlateSource
     color: PlateColor
+    output: Output = Output()
     performers: tuple[Performer, ...]
     weights: FileDigest
     segmenting: Segmenting
@@ -773,7 +819,7 @@ class DeliverTask(Document):
     work: str
     to: str = Field(description="the folder that holds shots/ and sheets/")
     raw: bool
-    movie: bool
+    movie: MovieCodec | None = Field(description="of the review movie; none: there is none")
 
 
 class ReturnTask(Document):
@@ -811,7 +857,7 @@ class Planned(Document):
     shots: int = 0
     deliver_to: str = Field(default="", description="the folder that holds shots/ and sheets/")
     cut: str | None = Field(default=None, description="where the returned cut goes; none without an edit")
-    movie: bool = True
+    movie: MovieCodec | None = Field(default="prores", description="of the review movies; none: there are none")
     supersede: bool = Field(default=False, description="true: shots of earlier revisions that are gone are cancelled")
 
 

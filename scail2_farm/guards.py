@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scail2_farm.digests import sha256_of
-from scail2_farm.documents import HISTORY, KINDS, REPORT, Report, Segment, read_document
+from scail2_farm.documents import HISTORY, KINDS, REPORT, Report, SealedShot, Segment, Take, read_document
 from scail2_farm.errors import (
     FrameTruncated,
     GuardFailed,
@@ -41,9 +41,15 @@ NO_NUMBER = "NaN or Inf"
 _AGAIN = "submit again: the segment is rendered again; if it happens again, check the disk of the work folder"
 
 
-def file_name(frame: int) -> str:
-    """What the file of a plate frame is called in each of KINDS."""
-    return f"{frame:07d}.exr"
+def form_of(segment: Segment | SealedShot | Take) -> plates.Form:
+    """What delivered frames are made of."""
+    return plates.Form(format=segment.output.format, compression=segment.output.compression)
+
+
+def file_name(segment: Segment | SealedShot | Take, kind: str, frame: int) -> str:
+    """What the file of a plate frame is called in the folder of one of KINDS: all but the delivered frames are EXR."""
+    suffix = form_of(segment).suffix(segment.plate.source) if kind == "frames" else ".exr"
+    return f"{frame:07d}{suffix}"
 
 
 def check(segment: Segment) -> None:
@@ -87,7 +93,7 @@ def _reported(segment: Segment) -> Mapping[str, str]:
         raise GuardFailed(f"{REPORT} is that of another segment", fix=_AGAIN, where=where)
     digests = {file.path: file.sha256 for file in report.frames}
     frames = segment.keep.range.numbers
-    wanted = {f"{kind}/{file_name(frame)}" for kind in KINDS for frame in frames} | {HISTORY}
+    wanted = {f"{kind}/{file_name(segment, kind, frame)}" for kind in KINDS for frame in frames} | {HISTORY}
     lacking, strange = sorted(wanted - digests.keys()), sorted(digests.keys() - wanted)
     if lacking or strange:
         words = [f"lacks {_some(lacking)} of {len(wanted)} files"] if lacking else []
@@ -125,7 +131,7 @@ def _look(segment: Segment, frame: int, digests: Mapping[str, str]) -> _Look:
     raw = np.zeros((0, 0, 3), np.float32)
     matte: Floats | None = None
     for kind in ("comp_matte", "frames", "raw"):
-        inner = f"{kind}/{file_name(frame)}"
+        inner = f"{kind}/{file_name(segment, kind, frame)}"
         path = Path(segment.folder) / inner
         try:
             _check_bytes(path, digests[inner])
@@ -176,7 +182,7 @@ def _matte(segment: Segment, path: Path) -> Floats:
 
 def _check_frame(segment: Segment, path: Path, matte: Floats | None) -> None:
     """A delivered frame; where the matte is 0 it is the plate, whose NaN and Inf are its own affair."""
-    frame = plates.PlateFrame(0, exr.display_rgb(pixels := exr.read(path)), pixels)
+    frame = plates.read_frame(path)
     _check_size(frame.rgb, segment.plate.width, segment.plate.height, "plate")
     if matte is None:
         return
@@ -224,7 +230,7 @@ def _refuse_faults(segment: Segment, looks: Sequence[_Look]) -> None:
         for (kind, words), frames in sorted(damaged.items())
     ]
     (kind, _), frames = min(damaged.items())
-    path = Path(segment.folder) / kind / file_name(frames[0])
+    path = Path(segment.folder) / kind / file_name(segment, kind, frames[0])
     fix = None if all(NO_NUMBER in words for _, words in damaged) else _AGAIN
     raise GuardFailed("; ".join(told), fix=fix, where=Where(file=str(path), shot=segment.shot, frame=number(frames[0])))
 
@@ -269,7 +275,11 @@ def _refuse_dead(segment: Segment, looks: Sequence[_Look]) -> None:
     if plate_is_so:
         return
     frame = segment.plate.number(looks[0].frame)
-    where = Where(file=str(Path(segment.folder) / "raw" / file_name(looks[0].frame)), shot=segment.shot, frame=frame)
+    where = Where(
+        file=str(Path(segment.folder) / "raw" / file_name(segment, "raw", looks[0].frame)),
+        shot=segment.shot,
+        frame=frame,
+    )
     numbers = describe_frames(segment.plate.number(look.frame) for look in looks)
     raise GuardFailed(
         f"the model's picture is {words}, in {len(looks)} of {len(looks)} frames ({numbers})", where=where

@@ -131,7 +131,7 @@ def run(plan: Plan, *, weights: Path, raw: bool) -> Generator[Event, None, Outco
                 shots.append(step)
             else:
                 yield step
-        wishes = deliver.Wishes(raw=raw, movie=plan.manifest is None or plan.manifest.document.deliver.movie != "none")
+        wishes = deliver.Wishes(raw=raw, movie=plan.movie)
         there = yield from _there(shots, outcome, wishes)
         left = [shot for shot in shots if shot.id not in there]
         for done, shot in enumerate(left):

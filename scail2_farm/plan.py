@@ -18,6 +18,7 @@ from scail2_farm.documents import (
     CanvasSize,
     CharacterLibrary,
     Loaded,
+    MovieCodec,
     PlateSource,
     Sampler,
     Scene,
@@ -80,6 +81,12 @@ class Plan:
     held: Mapping[str, FarmError]
     deliver_to: Path
     cut: Path | None
+
+    @property
+    def movie(self) -> MovieCodec | None:
+        """The codec of the review movies; None when none are wanted."""
+        wanted = self.manifest.document.deliver.movie if self.manifest else "prores"
+        return None if wanted == "none" else wanted
 
     def as_json(self) -> dict[str, object]:
         """The plan as `check --json` and `submit --json` print it."""
@@ -441,7 +448,7 @@ def _shots(
     for name, shot in planner.shots():
         yield Probing(what=name, done=len(shots), of=len(wanted))
         shots += [shot] if shot is not None else []
-    notes += index.notes
+    notes += [*index.notes, *planner.notes]
     return tuple(shots), planner.faults
 
 

@@ -3,7 +3,7 @@
 The translation from the words of editorial to the words of the model happens here, once: plate -> driving (pose),
 matte -> mask, character -> reference. What a segment leaves in its folder::
 
-    frames/NUMBER.exr        the plate with the characters comped in, in the plate's own class
+    frames/NUMBER.*          the plate with the characters comped in, in the plate's own class unless another is named
     comp_matte/NUMBER.exr    where the picture is not the plate's
     raw/NUMBER.exr           the model's picture, sRGB, at canvas size
     history.npy              the last frames of the window, as floats: the next segment starts from them
@@ -65,7 +65,7 @@ from scail2_farm.engine import (
 )
 from scail2_farm.errors import FrameTruncated, InputError, SubmissionInvalid, Where, storage_error
 from scail2_farm.frames import FramePattern, timecode
-from scail2_farm.guards import file_name
+from scail2_farm.guards import file_name, form_of
 from scail2_farm.media import exr, mattes, plates, stills
 from scail2_farm.media.canvas import Canvas, Portrait, compose, extra_view
 from scail2_farm.media.color import ColorDecision, ModelColor
@@ -188,7 +188,7 @@ def segment_inputs(segment: Segment) -> SegmentInputs:
             people = mattes.identity_map(read_mattes(frame), slots=slots)
             return picture, canvas.labels_to_canvas(people)
 
-        for picture, people in _in_order(look, _window_frames(segment), at_once=_at_once(segment)):
+        for picture, people in in_order(look, _window_frames(segment), at_once=_at_once(segment)):
             pictures.append(picture)
             labels.append(people)
     reference, reference_labels = compose([_primary(performer) for performer in segment.performers], canvas)
@@ -236,7 +236,10 @@ def canvas_of(segment: Segment) -> Canvas:
 def color_of(segment: Segment | SealedShot) -> ModelColor:
     """The colour transform between plate and model."""
     color = segment.color
-    return ModelColor(ColorDecision.named(color.space, config=color.config, decided_by=color.decided_by))
+    decision = ColorDecision.named(
+        color.space, config=color.config, config_digest=color.digest, decided_by=color.decided_by
+    )
+    return ModelColor(decision, tone=color.tone)
 
 
 def _window_frames(segment: Segment) -> list[int]:
@@ -341,34 +344,41 @@ def _write_frames(segment: Segment, frames: Floats) -> None:
     first = segment.window.first + segment.overlap
     canvas, color = canvas_of(segment), color_of(segment)
     folder = Path(segment.folder)
-    frame_header = _movie_header(segment, color)
+    frame_header, form = _frame_header(segment, color), form_of(segment)
     read_mattes = matte_reader(segment)
     with open_plate(segment) as plate:
 
         def write(frame: int) -> None:
-            name, attributes = file_name(frame), _attributes(segment, frame)
+            paths = {kind: folder / kind / file_name(segment, kind, frame) for kind in KINDS}
+            attributes = _attributes(segment, frame)
             picture = frames[frame - first]
             native = _read_plate(plate, frame)
             matte = np.where(native.covered, mattes.comp_matte(read_mattes(frame)), np.float32(0))
-            rgb = comp(native.rgb, to_plate(picture, canvas=canvas, color=color), matte)
-            exr.write_rgb(folder / "raw" / name, picture, attributes={**attributes, "colorInteropID": MODEL_SPACE})
-            exr.write_matte(folder / "comp_matte" / name, matte, attributes=attributes)
+            rgb = native.rgb
+            if (box := mattes.reach(matte)) is not None:
+                rgb = comp(native.rgb, to_plate(picture, canvas=canvas, color=color, box=box), matte, box=box)
+            exr.write_rgb(paths["raw"], picture, attributes={**attributes, "colorInteropID": MODEL_SPACE})
+            exr.write_matte(paths["comp_matte"], matte, attributes=attributes)
             attributes |= frame_header
-            plates.write_exr(folder / "frames" / name, native, rgb=rgb, where=matte > 0, attributes=attributes)
+            plates.write(paths["frames"], native, rgb=rgb, where=matte > 0, attributes=attributes, form=form)
 
-        for _ in _in_order(write, segment.keep.range.numbers, at_once=_at_once(segment)):
+        for _ in in_order(write, segment.keep.range.numbers, at_once=_at_once(segment)):
             pass
 
 
-def to_plate(picture: Floats, *, canvas: Canvas, color: ModelColor) -> Floats:
-    """The model's picture (canvas height, canvas width, 3) sRGB in the plate's space and size."""
-    return canvas.from_canvas(color.from_model(picture), log=color.decision.encoding == "scene-linear")
+def to_plate(picture: Floats, *, canvas: Canvas, color: ModelColor, box: mattes.Box) -> Floats:
+    """A box of the plate as the model's picture (canvas height, canvas width, 3) sRGB shows it, in its space and size.
+
+    Only what the box depends on is converted: the inverse of the view is what a frame costs most.
+    """
+    rows, columns = canvas.beneath(box)
+    light = np.zeros_like(picture, np.float32)
+    light[rows, columns] = color.from_model(picture[rows, columns])
+    return canvas.from_canvas(light, log=color.decision.encoding == "scene-linear", box=box)
 
 
-def _movie_header(segment: Segment, color: ModelColor) -> dict[str, object]:
-    """What a movie's frame must say as EXR, which an EXR plate's own header says already."""
-    if segment.plate.kind != "movie":
-        return {}
+def _frame_header(segment: Segment, color: ModelColor) -> dict[str, object]:
+    """What a frame must say of its picture where its own header does not: a movie's has none, a new file's neither."""
     found: dict[str, object] = {"pixelAspectRatio": segment.plate.pixel_aspect}
     if color.decision.interop_id:
         found["colorInteropID"] = color.decision.interop_id
@@ -409,7 +419,7 @@ def _at_once(segment: Segment) -> int:
     return 1 if segment.plate.kind == "movie" else os.cpu_count() or 1
 
 
-def _in_order(work: Callable[[T], R], items: Iterable[T], *, at_once: int) -> Iterator[R]:
+def in_order(work: Callable[[T], R], items: Iterable[T], *, at_once: int) -> Iterator[R]:
     """The results of `work` in the order of the items, at most two ahead of each core."""
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(max_workers=at_once) as pool:

@@ -129,6 +129,7 @@ def _sealed(shot: Shot, weights: FileDigest, inputs: _Inputs) -> SealedShot:
         handles_given=shot.handles_given,
         plate=shot.plate,
         color=shot.color,
+        output=shot.output,
         performers=shot.performers,
         segmenting=shot.segmenting,
         segments=_segments(shot, keys, weights.sha256),
@@ -213,11 +214,12 @@ class _Keys:
         Of a person the colour, the place and the stills; what he is called is in the prompt alone. Media has its place
         in time, but no end: what a window does not see is not in its key.
         """
-        plate, file = self._shot.plate, self._inputs.file
+        plate, color, file = self._shot.plate, self._shot.color, self._inputs.file
         beside = {"path", "frames", "timecode_start", "missing", "stand_in"}
         return {
             "render": RENDER_VERSION,
-            "color": self._shot.color.model_dump(include={"config", "space"}),
+            "color": [color.digest or color.config, color.space, color.tone],
+            "output": self._shot.output.model_dump(),
             "plate": plate.model_dump(mode="json", exclude=beside),
             "timecode": None if plate.timecode_start is None else plate.timecode_start - plate.frames.first,
             "performers": [

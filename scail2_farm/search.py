@@ -21,14 +21,14 @@ from scail2_farm.editorial.clips import Clip
 from scail2_farm.editorial.rates import Time, offset
 from scail2_farm.errors import ClipUnsupported, FarmError, InputError, PlateMissing, Where, storage_error
 from scail2_farm.frames import FramePattern
-from scail2_farm.media.plates import MOVIE_SUFFIXES, PlateProbe, probe
+from scail2_farm.media.plates import MOVIE_SUFFIXES, SUFFIXES, PlateProbe, probe
 from scail2_farm.media.reels import reel_of
 
 MOST_FILES = 500_000
 LEAST_REEL = 6  # characters of a reel that another may go on from: lists cut reels to 8 or 32
 NO_REELS = ("AX", "BL", "BLACK", "BARS")  # what lists write where there is no reel
 
-_NUMBERED = re.compile(r"(.*?)(?:(?<=[._])-)?(\d+)(\.exr)", re.IGNORECASE)
+_NUMBERED = re.compile(r"(.*?)(?:(?<=[._])-)?(\d+)(\.(?:exr|dpx|tiff?|png))", re.IGNORECASE)
 
 Source = Path | FramePattern
 
@@ -286,18 +286,18 @@ def _walk(folders: Iterable[Path], notes: list[str]) -> Iterator[tuple[Path, lis
 
 
 def _is_media(name: str) -> bool:
-    return name.lower().endswith((*MOVIE_SUFFIXES, ".exr"))
+    return name.lower().endswith(tuple(SUFFIXES))
 
 
 def _sources(files: Iterable[Path]) -> Iterator[Source]:
-    """Movies as they are, numbered EXR files as sequences; in the order of `files`."""
+    """Movies as they are, numbered frames as sequences; in the order of `files`."""
     sequences: dict[tuple[Path, str, str], list[str]] = defaultdict(list)
     movies: list[Path] = []
     for path in files:
         match = _NUMBERED.fullmatch(path.name)
         if match is not None:
             sequences[path.parent, match[1], match[3]].append(match[2])
-        elif path.suffix.lower() != ".exr":
+        elif path.suffix.lower() in MOVIE_SUFFIXES:
             movies.append(path)
     yield from movies
     for (folder, prefix, suffix), numbers in sequences.items():

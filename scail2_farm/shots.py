@@ -26,6 +26,7 @@ from scail2_farm.documents import (
     Loaded,
     Missing,
     Mode,
+    Output,
     Performer,
     PlateColor,
     PlateSource,
@@ -50,9 +51,10 @@ from scail2_farm.editorial.rates import frame_of
 from scail2_farm.editorial.timeline import slug
 from scail2_farm.errors import FarmError, MatteMismatch, PlateMissing, SubmissionInvalid, Where
 from scail2_farm.frames import FramePattern, FrameRange, frame_at, timecode
-from scail2_farm.media import mattes, plates, stills
+from scail2_farm.media import mattes, movies, plates, stills
 from scail2_farm.media.canvas import Canvas, scale_off
-from scail2_farm.media.color import decide
+from scail2_farm.media.color import ColorDecision, ModelColor, Said, decide, doubts
+from scail2_farm.media.spaces import ColorConfig, load_config
 from scail2_farm.search import Source
 from scail2_farm.windows import Window, continued, windows
 
@@ -107,6 +109,7 @@ class Shot:
     uses: tuple[Use, ...]
     plate: PlateSource
     color: PlateColor
+    output: Output
     performers: tuple[Performer, ...]
     frames: FrameRange
     handles_asked: Handles
@@ -170,7 +173,7 @@ class _Draft:
     use: Use
     source: Source
     probe: plates.PlateProbe
-    color: PlateColor
+    decision: ColorDecision
     rate: Fraction
     timecode: int | None
     mattes: tuple[tuple[FramePattern, int], ...]
@@ -182,11 +185,11 @@ class _Draft:
     @property
     def identity(self) -> tuple[object, ...]:
         """What two uses must have in common to be one render."""
-        casting = self.use.casting
+        casting, color = self.use.casting, self.decision
         who = tuple((member.id, member.slot, matte) for member, matte in zip(casting.members, self.mattes, strict=True))
         return (
             self.source,
-            self.color,
+            (color.config, color.config_digest, color.space),
             self.rate,
             self.timecode,
             self.stand_in,
@@ -234,6 +237,15 @@ class ShotPlanner:
     _plates: dict[tuple[object, ...], PlateSource] = field(default_factory=dict[tuple[object, ...], PlateSource])
     _stills: dict[str, tuple[Reference, ...]] = field(default_factory=dict[str, tuple[Reference, ...]])
     _presences: dict[FramePattern, mattes.Presence] = field(default_factory=dict[FramePattern, mattes.Presence])
+    _doubts: dict[tuple[Source, ColorDecision], tuple[str, ...]] = field(
+        default_factory=dict[tuple[Source, ColorDecision], "tuple[str, ...]"]
+    )
+    _config: ColorConfig | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be told once for all shots."""
+        return self._config.warnings if self._config is not None else ()
 
     def add(self, casting: Casting) -> None:
         """Take in a casting that is to be rendered."""
@@ -293,7 +305,8 @@ class ShotPlanner:
             raise _beyond(use.frames, probe)
         head = max(0, min(asked.head, use.frames.first - probe.frames.first))
         tail = max(0, min(asked.tail, probe.frames.last - use.frames.last))
-        color = decide(manifest_space=self._space(source), probe=probe)
+        decision = self._decision(clip, source, probe)
+        notes += decision.warnings
         matted = [self._matte(casting, member, source, probe) for member in casting.members]
         found = tuple(matte for matte in matted if matte is not None)
         if len(found) < len(matted):
@@ -302,7 +315,7 @@ class ShotPlanner:
             use=use,
             source=source,
             probe=probe,
-            color=PlateColor(config=color.config, space=color.space, decided_by=color.decided_by),
+            decision=decision,
             rate=rate,
             timecode=start if start is not None or clip is None else clip.media_timecode(probe.frames),
             mattes=found,
@@ -344,6 +357,23 @@ class ShotPlanner:
         if isinstance(found, FarmError):
             raise found
         return found
+
+    def _decision(self, clip: Clip | None, source: Source, probe: plates.PlateProbe) -> ColorDecision:
+        """The colour space of a plate, in the config of the show."""
+        said = Said(
+            manifest=self._space(source),
+            editorial=clip.space if clip is not None else None,
+            default=self.manifest.document.color.defaults.of(probe.kind),
+        )
+        if self._config is None:
+            written = self.manifest.document.color.config
+            ours = written == "builtin" or written.startswith("ocio://")
+            try:
+                self._config = load_config(written if ours else Path(os.path.normpath(self.root / written)))
+            except FarmError as fault:
+                where = self.manifest.where("color", "config", field="color.config")
+                raise type(fault)(fault.what, why=fault.why, fix=fault.fix, where=where) from None
+        return decide(probe, said=said, config=self._config)
 
     def _space(self, source: Source) -> str | None:
         """The colour space the manifest gives this media; the first glob that matches."""
@@ -557,19 +587,24 @@ class ShotPlanner:
                 for other in others
                 if other != cells
             )
+            color = self._color(first)
+            output, costs = self._output(first)
+            doubts = self._doubts_of(first, plate, cut)
         except FarmError as fault:
             self._blame(casting, fault)
             return None
         idle = (entry.frames for entry in casting.segments if entry not in overrides)
         warnings += [f"`segments` [{low}, {high}] decides no segment of the shot" for low, high in idle]
         warnings += self._out_of_scale(performers, plate, scenes[0].canvas)
+        warnings += [*costs, *doubts]
         if holes:
             warnings.append(f"{len(holes)} frames the media lacks are stood in for ({first.stand_in})")
         return Shot(
             id=casting.shot,
             uses=tuple(draft.use for draft in group),
             plate=plate,
-            color=first.color,
+            color=color,
+            output=output,
             performers=performers,
             frames=frames,
             handles_asked=first.asked,
@@ -620,6 +655,58 @@ class ShotPlanner:
                 stand_in=stand_in,
             )
         return self._plates[same]
+
+    def _color(self, draft: _Draft) -> PlateColor:
+        """The decision as the renderer is told it."""
+        decision = draft.decision
+        return PlateColor(
+            config=decision.config,
+            digest=decision.config_digest,
+            space=decision.space,
+            decided_by=decision.decided_by,
+            tone=self.manifest.document.color.tone,
+        )
+
+    def _doubts_of(self, draft: _Draft, plate: PlateSource, cut: FrameRange) -> tuple[str, ...]:
+        """Warnings of colours that do not come back from the model's display, by one frame of each plate.
+
+        Raises what reading the frame raises.
+        """
+        known = draft.source, draft.decision
+        if known not in self._doubts:
+            middle = cut.first + cut.count // 2
+            frame = next((n for n in (middle, *cut.numbers) if n not in plate.missing), middle)
+            with plates.open_plate(draft.source, missing=plate.missing, stand_in=plate.stand_in) as opened:
+                picture = opened.read(frame).rgb
+            doubt = doubts(ModelColor(draft.decision, tone=self.manifest.document.color.tone), picture)
+            self._doubts[known] = () if doubt is None else (doubt,)
+        return self._doubts[known]
+
+    def _output(self, draft: _Draft) -> tuple[Output, list[str]]:
+        """What the shot is delivered as, and what another class than the plate's costs.
+
+        Raises SubmissionInvalid for a review movie in a codec that does not hold the picture.
+        """
+        said = self.manifest.document.deliver
+        if said.movie != "none":
+            movies.check_size(said.movie, width=draft.probe.width, height=draft.probe.height)
+        form = plates.Form(format=said.format, compression=said.compression)
+        packed = form.suffix(draft.source).lower() == ".exr"
+        output = Output(format=said.format, compression=said.compression) if packed else Output(format=said.format)
+        costs: list[str] = []
+        if output.format != "plate":
+            costs.append(
+                f"delivered as {output.format}, not in the plate's own class: not bit-exact outside the mattes"
+            )
+            if not packed and draft.decision.encoding == "scene-linear":
+                costs.append(
+                    f"{draft.decision.space} goes beyond 1.0, and {output.format} does not: brighter light is lost"
+                )
+        elif output.compression == "dwaa":
+            costs.append("delivered in dwaa, which loses: not bit-exact outside the mattes")
+        if left := _left_out(draft.probe, output):
+            costs.append(f"delivered frames have R, G and B alone; left out: {', '.join(left)}")
+        return output, costs
 
     def _out_of_scale(self, performers: Sequence[Performer], plate: PlateSource, canvas: CanvasSize) -> list[str]:
         """A warning of the references that would make their characters too large or too small as they are, if any."""
@@ -675,6 +762,19 @@ def _holes(frames: FrameRange, probe: plates.PlateProbe) -> tuple[int, ...]:
     """The frames of a shot that the media lacks."""
     lacking = set(probe.missing)
     return tuple(frame for frame in frames.numbers if frame not in probe.frames or frame in lacking)
+
+
+def _left_out(probe: plates.PlateProbe, output: Output) -> list[str]:
+    """What of a plate the delivered frames do not hold: in its own class a movie's alpha, in another much more."""
+    if output.format == "plate" and probe.kind != "movie":
+        return []
+    left = [name for name, _ in probe.channels if name not in ("R", "G", "B", "Y")]
+    window = probe.data_window
+    if window is not None and (
+        min(window[:2]) < 0 or window[0] + window[2] > probe.width or window[1] + window[3] > probe.height
+    ):
+        left.append("overscan")
+    return left
 
 
 def _beyond(cut: FrameRange, probe: plates.PlateProbe) -> PlateMissing:

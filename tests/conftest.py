@@ -29,6 +29,12 @@ def editorial() -> Path:
     return shared_folder("editorial")
 
 
+@pytest.fixture(scope="session")
+def media() -> Path:
+    """The folder of real pictures and movies."""
+    return shared_folder("media")
+
+
 @dataclass
 class Said:
     """What a command printed and its exit code."""

@@ -119,7 +119,7 @@ def new_job(name: str, id: str | None = None, *, priority: int = 50, seen: int =
         deliver_to=f"/show/{name}.scail2",
         cut=f"/show/{name}.scail2.otio" if cut == "" else cut,
         raw=False,
-        movie=True,
+        movie="prores",
         submission="{}",
         warnings=(),
         seen=seen,

@@ -219,10 +219,6 @@ class _Caster:
             self._refuse(f"do `retime: {document.retime}` yet", "retime")
         if document.numbering != "plate":
             self._refuse(f"do `numbering: {document.numbering}` yet", "numbering")
-        if document.color.config != "builtin":
-            self._refuse("read a color config other than `builtin` yet", "color", "config")
-        if document.deliver.format != "plate":
-            self._refuse(f"deliver `{document.deliver.format}` frames yet", "deliver", "format")
         if self.edit is not None and document.rate is not None and document.rate != self.edit.rate:
             what = f"the manifest says {document.rate} frames a second, the edit {self.edit.rate}"
             fix = "remove `rate:`; only an EDL has none of its own"

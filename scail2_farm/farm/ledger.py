@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from scail2_farm.documents import Failure, Fault, SealedShot
+from scail2_farm.documents import Failure, Fault, MovieCodec, SealedShot
 from scail2_farm.farm.book import LONGEST_WAIT_S, Book, JobState, ShotState, doubled, log_name
 from scail2_farm.farm.host import Clock
 from scail2_farm.farm.orders import Orders
@@ -79,7 +79,7 @@ class NewJob:
     deliver_to: str
     cut: str | None
     raw: bool
-    movie: bool
+    movie: MovieCodec | None
     submission: str
     warnings: tuple[str, ...]
     seen: int
@@ -175,7 +175,7 @@ class Delivery:
     document: SealedShot
     deliver_to: str
     raw: bool
-    movie: bool
+    movie: MovieCodec | None
     tries: int
 
 
@@ -242,7 +242,7 @@ class JobRow:
     deliver_to: str
     cut: str | None
     raw: bool
-    movie: bool
+    movie: MovieCodec | None
     submission: str
     warnings: tuple[str, ...]
     returned: str | None
@@ -824,7 +824,7 @@ class Ledger:
             document=SealedShot.model_validate_json(row["text"], by_alias=True, by_name=False),
             deliver_to=row["deliver_to"],
             raw=bool(row["raw"]),
-            movie=bool(row["movie"]),
+            movie=row["movie"],
             tries=row["tries"],
         )
 
@@ -1130,7 +1130,7 @@ def _job_row(row: sqlite3.Row) -> JobRow:
         deliver_to=row["deliver_to"],
         cut=row["cut"],
         raw=bool(row["raw"]),
-        movie=bool(row["movie"]),
+        movie=row["movie"],
         submission=row["submission"],
         warnings=tuple(json.loads(row["warnings"])),
         returned=row["returned"],

@@ -17,7 +17,7 @@ CREATE TABLE job (
     deliver_to TEXT NOT NULL,
     cut TEXT,
     raw INTEGER NOT NULL,
-    movie INTEGER NOT NULL,
+    movie TEXT,
     submission TEXT NOT NULL,
     warnings TEXT NOT NULL,
     at REAL NOT NULL,

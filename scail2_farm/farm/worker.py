@@ -39,6 +39,7 @@ from scail2_farm.documents import (
     Failure,
     Fault,
     Held,
+    MovieCodec,
     Planned,
     PlannedShot,
     PlanTask,
@@ -261,7 +262,7 @@ class Worker:
             )
         )
         said = found.manifest.document if found.manifest else None
-        movie = said is None or said.deliver.movie != "none"
+        movie = found.movie
         folder = Path(task.folder)
         _make(folder)
         with written_whole(folder / PLANNED_SHOTS) as part, part.open("w", encoding="utf-8") as lines:
@@ -286,7 +287,7 @@ class Worker:
         write_text(folder / PLANNED, document_text(planned))
         return DoneSaid(folder=task.folder)
 
-    def _planned_shots(self, found: Plan, task: PlanTask, *, movie: bool) -> Iterator[PlannedShot]:
+    def _planned_shots(self, found: Plan, task: PlanTask, *, movie: MovieCodec | None) -> Iterator[PlannedShot]:
         """The shots of a plan by content; what earlier versions hold of them is put back into the work folder."""
         from scail2_farm import deliver, seal
         from scail2_farm.render import finished

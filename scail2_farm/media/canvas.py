@@ -2,9 +2,13 @@
 
 The canvas keeps the plate's display aspect: the picture lies in its middle (the active box) and its edge is
 repeated around it, because the model fills black bars with inventions. Resizing is Pillow's bicubic in float, which
-filters when it reduces: OpenCV's does not, and aliases two hundred times as much (colour.md §5). Down in linear light
-and up in log: no ringing around highlights, and the energy of small lights kept. What a bicubic enlargement overshoots
-is clamped to the range of the samples around.
+filters when it reduces: OpenCV's does not, and aliases two hundred times as much (colour.md §5); so does a box
+reduction before it (Pillow's reducing_gap), sixteen times. Down in linear light and up in log: no ringing around
+highlights, and the energy of small lights kept. What bicubic overshoots is clamped: on the way to the model to the
+range of the plate, on the way back to that of the samples around.
+
+The way back is made tile by tile, on a grid that is the plate's: a part of the plate costs what it measures, and has
+the bits it has in the whole.
 
 The matte tells the model where a character goes, but the reference tells it how large: a portrait that fills the
 picture came out 1.71 times too large, one of the performer's height 1.003 times (users.md §3). So all characters of a
@@ -15,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import numpy as np
 from PIL import Image
@@ -26,6 +30,10 @@ STEP = 32  # both sides of the model's picture are multiples of it
 LARGEST = 65504.0  # what an infinite plate value becomes on its way to the model
 FAINT = 0.01  # coverage from which a pixel of a still shows its character
 RING = 3  # pixels around a character into which the filter carries his colours
+TILE = 256  # a side, in plate pixels, of what is enlarged at once: it stays in the cache
+STRIP = 32  # canvas lines of what is reduced at once: memory of this size is used again, larger is zeroed anew
+TOE = np.float32(0.0078125)  # where the log curve begins to be straight, in linear light,
+CODED_TOE = np.float32(0.155251141552511)  # and as it codes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +71,25 @@ class Canvas:
     def to_canvas(self, rgb: np.ndarray) -> np.ndarray:
         """A plate picture (H, W, 3) as the model's, (height, width, 3) float32; NaN and Inf do not spread.
 
-        A picture of the active size goes through unchanged. Linear light stays linear, and is clamped to >= 0 where
-        the filter rings and the plate had nothing below.
+        A picture of the active size goes through unchanged. Another is reduced in the encoding it has (linear light
+        stays linear), and what the filter overshoots is clamped to the range of the plate, per channel.
         """
         self._expect(rgb)
-        clean = finite(rgb)
         _, _, width, height = self.active
-        shown = resize(clean, width, height)
-        if shown is not clean:
-            floor = np.minimum(clean.min(axis=(0, 1)), 0.0).astype(np.float32)
-            shown = np.maximum(shown, floor)
-        return self._padded(shown)
+        if (width, height) == (self.plate_width, self.plate_height):
+            return self._padded(finite(rgb))
+        shown = np.empty((height, width, 3), np.float32)
+        least, greatest = np.full(3, np.inf, np.float32), np.full(3, -np.inf, np.float32)
+        strips = _tiles(0, height, extent=height, samples=self.plate_height, step=STRIP)
+        lines = np.empty((max(strip.seen.stop - strip.seen.start for strip in strips), self.plate_width), np.float32)
+        for strip in strips:
+            part = (0, strip.begin, self.plate_width, strip.end)
+            for index in range(3):
+                seen = finite(widened(rgb[strip.seen, :, index], out=lines[: strip.seen.stop - strip.seen.start]))
+                least[index] = min(least[index], seen.min())
+                greatest[index] = max(greatest[index], seen.max())
+                shown[strip.place, :, index] = _resized(seen, width, strip.size, part=part)
+        return self._padded(np.clip(shown, least, greatest, out=shown))
 
     def labels_to_canvas(self, labels: np.ndarray) -> np.ndarray:
         """A label map (H, W) uint8 of the plate as the model's, by nearest: labels are never blended."""
@@ -90,26 +106,60 @@ class Canvas:
         _, _, width, height = self.active
         return self._padded(np.clip(resize(shown, width, height), shown.min(), shown.max()))
 
-    def from_canvas(self, rgb: np.ndarray, *, log: bool) -> np.ndarray:
-        """The active box of a canvas picture (height, width, 3) at the plate's size, float32.
+    def from_canvas(self, rgb: np.ndarray, *, log: bool, box: Box | None = None) -> np.ndarray:
+        """What a canvas picture (height, width, 3) shows of the plate, in the plate's size: (H, W, 3) float32.
 
-        `log` enlarges in a log encoding, for scene-linear values. What an enlargement overshoots is clamped to the
-        range of the neighbouring samples; a picture of the plate's size comes through unchanged.
+        With `box`, in plate pixels, only that part of it, (h, w, 3), bit for bit as in the whole. `log` enlarges in a
+        log encoding, for scene-linear values. What the filter overshoots is clamped to the range of the neighbouring
+        samples; a picture of the plate's size comes through unchanged. The array is stored plane by plane.
         """
         if rgb.shape != (self.height, self.width, 3):
             raise ValueError(f"a canvas of {self.width}x{self.height} does not hold a picture of {rgb.shape}")
+        wanted = self._within(box)
         left, top, width, height = self.active
-        shown = np.ascontiguousarray(rgb[top : top + height, left : left + width], np.float32)
+        shown = np.moveaxis(rgb[top : top + height, left : left + width], 2, 0).astype(np.float32, order="C")
         if (width, height) == (self.plate_width, self.plate_height):
-            return shown
-        if self.plate_width < width or self.plate_height < height:
-            return np.maximum(resize(shown, self.plate_width, self.plate_height), np.minimum(shown.min(), 0.0))
-        samples = to_log(shown) if log else shown
-        lowest, highest = _local_range(samples)
-        grown = resize(samples, self.plate_width, self.plate_height)
-        np.maximum(grown, resize_nearest(lowest, self.plate_width, self.plate_height), out=grown)
-        np.minimum(grown, resize_nearest(highest, self.plate_width, self.plate_height), out=grown)
-        return from_log(grown) if log else grown
+            left, top, width, height = wanted
+            return np.moveaxis(shown[:, top : top + height, left : left + width], 0, 2)
+        coded = log and width <= self.plate_width and height <= self.plate_height
+        planes = np.empty((3, wanted[3], wanted[2]), np.float32)
+        for plane, samples in zip(planes, to_log(shown) if coded else shown, strict=True):
+            self._enlarge(samples, wanted, out=plane)
+            if coded:
+                from_log(plane, out=plane)
+        return np.moveaxis(planes, 0, 2)
+
+    def beneath(self, box: Box) -> tuple[slice, slice]:
+        """The rows and columns of a canvas picture on which `from_canvas` of this box depends."""
+        left, top, across, tall = self.active
+        rows = _span(box[1], box[1] + box[3], extent=self.plate_height, samples=tall)
+        columns = _span(box[0], box[0] + box[2], extent=self.plate_width, samples=across)
+        return slice(top + rows.start, top + rows.stop), slice(left + columns.start, left + columns.stop)
+
+    def _enlarge(self, samples: np.ndarray, wanted: Box, *, out: np.ndarray) -> None:
+        """The `wanted` part of a plane of the active box (height, width) in the plate's size, into `out`."""
+        tall, across = samples.shape
+        left, top, width, height = wanted
+        rows = _nearest(tall, self.plate_height)[top : top + height]
+        columns = _nearest(across, self.plate_width)[left : left + width]
+        around = _local_range(samples, -(-tall // self.plate_height), -(-across // self.plate_width))
+        lowest, highest = (bound.take(columns, axis=1) for bound in around)
+        for down in _tiles(top, height, extent=self.plate_height, samples=tall):
+            for along in _tiles(left, width, extent=self.plate_width, samples=across):
+                seen = np.ascontiguousarray(samples[down.seen, along.seen])
+                part = (along.begin, down.begin, along.end, down.end)
+                grown = _resized(seen, along.size, down.size, part=part)[down.wanted, along.wanted]
+                near = rows[down.place], along.place
+                np.clip(grown, lowest[near], highest[near], out=out[down.place, along.place])
+
+    def _within(self, box: Box | None) -> Box:
+        """The box, or the whole plate; raises ValueError for one that is not inside."""
+        left, top, width, height = box or (0, 0, self.plate_width, self.plate_height)
+        if min(left, top) < 0 or min(width, height) < 1:
+            raise ValueError(f"{box} is no box of a plate")
+        if left + width > self.plate_width or top + height > self.plate_height:
+            raise ValueError(f"{box} reaches beyond the plate of {self.plate_width}x{self.plate_height}")
+        return left, top, width, height
 
     def _expect(self, picture: np.ndarray) -> None:
         if picture.shape[:2] != (self.plate_height, self.plate_width):
@@ -402,9 +452,30 @@ def _solid(portrait: Portrait, width: int, height: int) -> np.ndarray:
 # --------------------------------------------------------------------------- pixels
 
 
+def widened(values: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+    """Values of any float type as float32, contiguous, in `out` where they must be copied.
+
+    Halves by a table: a third of the time numpy's own cast takes, where `out` is memory that was used before.
+    """
+    if values.dtype == np.float16 and values.flags.c_contiguous:
+        return np.take(_halves(), values.view(np.uint16), out=out, mode="clip")
+    if values.dtype == np.float32 and values.flags.c_contiguous:
+        return values
+    if out is None:
+        return np.ascontiguousarray(values, np.float32)
+    np.copyto(out, values)
+    return out
+
+
+@lru_cache(maxsize=1)
+def _halves() -> np.ndarray:
+    """Every half as float32, by its bits."""
+    return np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+
+
 def finite(rgb: np.ndarray) -> np.ndarray:
     """The picture as float32 without NaN (0) and Inf (the largest half, of its sign); itself when it has none."""
-    picture = rgb.astype(np.float32, copy=False)
+    picture = widened(rgb)
     if np.isfinite(picture).all():
         return picture
     return np.nan_to_num(picture, nan=0.0, posinf=LARGEST, neginf=-LARGEST)
@@ -420,22 +491,57 @@ def resize(
     tall, across = rgb.shape[:2]
     if (tall, across) == (height, width) and part in (None, (0, 0, across, tall)):
         return rgb
-    planes = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(rgb[..., index])).resize(
-                (width, height), Image.Resampling.BICUBIC, box=part
-            )
-        )
-        for index in range(rgb.shape[2])
-    ]
-    return np.stack(planes, axis=-1)
+    planes = (np.ascontiguousarray(rgb[..., index]) for index in range(rgb.shape[2]))
+    return np.stack([_resized(plane, width, height, part=part) for plane in planes], axis=-1)
+
+
+def _resized(
+    plane: np.ndarray, width: int, height: int, *, part: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
+    """One channel (H, W) float32, contiguous, by Pillow."""
+    return np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC, box=part))
 
 
 def resize_nearest(values: np.ndarray, width: int, height: int) -> np.ndarray:
     """(H, W) or (H, W, channels) of any type; each new pixel is the old one its centre falls in."""
-    rows = ((np.arange(height) + 0.5) * values.shape[0] / height).astype(np.intp)
-    columns = ((np.arange(width) + 0.5) * values.shape[1] / width).astype(np.intp)
-    return values[rows[:, None], columns[None, :]]
+    return values.take(_nearest(values.shape[1], width), axis=1).take(_nearest(values.shape[0], height), axis=0)
+
+
+def _nearest(samples: int, extent: int) -> np.ndarray:
+    """The sample that the centre of each of `extent` pixels falls in."""
+    return ((np.arange(extent) + 0.5) * samples / extent).astype(np.intp)
+
+
+def _span(first: int, last: int, *, extent: int, samples: int) -> slice:
+    """The samples that the filter sees for the pixels first..last of `extent`."""
+    pixel = samples / extent
+    reach = 2 * max(1.0, pixel) + 1
+    return slice(max(0, int((first + 0.5) * pixel - reach)), min(samples, int((last - 0.5) * pixel + reach) + 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tile:
+    """One side of a tile: what is resized to it, and which of its pixels are wanted where."""
+
+    size: int
+    seen: slice  # of the samples
+    begin: float  # where the tile begins and ends in what is seen
+    end: float
+    wanted: slice  # of the tile
+    place: slice  # in the part that is made
+
+
+def _tiles(first: int, count: int, *, extent: int, samples: int, step: int = TILE) -> list[_Tile]:
+    """The tiles of a line of `extent` pixels, made of so many samples, that hold some of these."""
+    tiles: list[_Tile] = []
+    for start in range(first // step * step, first + count, step):
+        stop = min(start + step, extent)
+        seen = _span(start, stop, extent=extent, samples=samples)
+        begin, end = (edge * samples / extent - seen.start for edge in (start, stop))
+        near, far = max(start, first), min(stop, first + count)
+        wanted, place = slice(near - start, far - start), slice(near - first, far - first)
+        tiles.append(_Tile(size=stop - start, seen=seen, begin=begin, end=end, wanted=wanted, place=place))
+    return tiles
 
 
 def pad_edges(values: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
@@ -446,32 +552,33 @@ def pad_edges(values: np.ndarray, left: int, top: int, right: int, bottom: int) 
 
 def to_log(linear: np.ndarray) -> np.ndarray:
     """Scene-linear to the ACEScct curve (S-2016-001); straight below its toe, so negatives survive."""
-    above = np.maximum(linear, np.float32(0.0078125))
+    above = np.maximum(linear, TOE)
     return np.where(
-        linear <= 0.0078125,
+        linear <= TOE,
         np.float32(10.5402377416545) * linear + np.float32(0.0729055341958355),
         (np.log2(above) + np.float32(9.72)) / np.float32(17.52),
     ).astype(np.float32)
 
 
-def from_log(coded: np.ndarray) -> np.ndarray:
-    """The inverse of `to_log`."""
-    toe = np.float32(0.155251141552511)
-    return np.where(
-        coded <= toe,
-        (coded - np.float32(0.0729055341958355)) / np.float32(10.5402377416545),
-        np.exp2(np.maximum(coded, toe) * np.float32(17.52) - np.float32(9.72)),
-    ).astype(np.float32)
+def from_log(coded: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+    """The inverse of `to_log`; `out` may be `coded` itself."""
+    straight = coded <= CODED_TOE
+    toe = (coded[straight] - np.float32(0.0729055341958355)) / np.float32(10.5402377416545)
+    linear = np.multiply(coded, np.float32(17.52), out=out, dtype=np.float32)
+    linear -= np.float32(9.72)
+    np.exp2(linear, out=linear)
+    linear[straight] = toe
+    return linear
 
 
-def _local_range(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the greatest of each sample and its eight neighbours, per channel."""
+def _local_range(plane: np.ndarray, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest of each sample of a plane and those up to so many rows and columns away."""
+    tall, across = plane.shape
+    wide = np.pad(plane, ((0, 0), (columns, columns)), mode="edge")
 
-    def spread(values: np.ndarray, choose: np.ufunc) -> np.ndarray:
-        for axis in (0, 1):
-            lines = np.moveaxis(values, axis, 0)
-            before, after = np.concatenate([lines[:1], lines[:-1]]), np.concatenate([lines[1:], lines[-1:]])
-            values = np.moveaxis(choose(choose(before, lines), after), 0, axis)
-        return values
+    def spread(choose: np.ufunc) -> np.ndarray:
+        lines = reduce(choose, (wide[:, shift : shift + across] for shift in range(2 * columns + 1)))
+        lines = np.pad(lines, ((rows, rows), (0, 0)), mode="edge")
+        return reduce(choose, (lines[shift : shift + tall] for shift in range(2 * rows + 1)))
 
-    return spread(rgb, np.minimum), spread(rgb, np.maximum)
+    return spread(np.minimum), spread(np.maximum)

@@ -1,278 +1,94 @@
 """OpenEXR files: examined before they are trusted, read whole, written back bit for bit.
 
-Hides the OpenEXR library and two of its habits: it does not raise on broken pixels (it drops the part), and a
-nasty header can make it ask for any amount of memory. So every file goes through `examine` first, our own reader
-of the header and the chunk table: no zero offset, and the last chunk ends where the file ends (colour.md §8). It
-costs a tenth of a millisecond, so planning can afford it for every frame of a plate. A flipped bit inside a chunk
-passes it and is found by decoding.
+Hides the OpenEXR library and its habits: it does not raise on broken pixels (it drops the part), a nasty header can
+make it ask for any amount of memory, and it refuses headers that say nothing wrong (text that is not UTF-8, an empty
+list) or turns what they say (48/2 into 24/1). So the library gets the pixels and we keep the headers: it is given
+each file with a plain header in place of the file's own, and what it writes gets the plate's own header back, byte
+for byte (`with_header`).
+
+Every file goes through `examine` first, our own reader of the header and the chunk table: no zero offset, and the
+last chunk ends where the file ends (colour.md §8). It costs a tenth of a millisecond, so planning can afford it for
+every frame of a plate. A flipped bit inside a chunk passes it and is found by decoding.
 
 OpenEXR and not OpenImageIO, because it keeps each channel in its own type (OpenImageIO would turn Cryptomatte ids
-and depth into half) and gives back every bit of every half, NaN payloads included. Files are written with ZIP:
-lossless, and read everywhere.
+and depth into half) and gives back every bit of every half, NaN payloads included. Files are written with ZIP unless
+another compression is asked for: lossless, and read everywhere. Luma and chroma (Y, RY, BY) are refused: a colour
+inside the matte and one outside it share a chroma sample, so the one cannot be written and the other kept. So is gray
+(Y alone), where a person in colour has no place.
 """
 
 from __future__ import annotations
 
-import os
+import io
+import itertools
 import re
 import struct
-from collections.abc import Collection, Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Literal
 
 import numpy as np
 import OpenEXR
 
 from scail2_farm.documents import written_whole
 from scail2_farm.errors import PlateMissing, PlateUnreadable, Where, storage_error
+from scail2_farm.media.exrfile import (
+    COMPRESSIONS,
+    Attributes,
+    Broken,
+    Channel,
+    Layout,
+    PartHeader,
+    Window,
+    check_chunks,
+    first_chunk,
+    header_bytes,
+    plain_header,
+    read_layout,
+    with_header,
+)
 
-MAX_PIXELS = 2**28  # a 16K frame is half of it; beyond, a header is taken for broken
-PIXEL_TYPES = ("uint", "half", "float")
-BYTES = {"uint": 4, "half": 2, "float": 4}
-LINES_PER_CHUNK = (1, 1, 1, 16, 32, 16, 32, 32, 32, 256, 256, 32, 256, 1)  # by compression code; measured, OpenEXR 3.5
-SHARED_BY_PARTS = ("timeCode", "chromaticities")  # OpenEXR: the same in every part or in none
+LOSSY_NAMES = ("R", "G", "B", "Y", "RY", "BY")  # DWAA changes the channels whose last name is one of these
+UNPROVEN_BYTES = 2**28  # beyond, a header is believed only after a chunk of each part has been decoded
+SHARED_BY_PARTS = ("timeCode", "chromaticities", "colorInteropID")  # OpenEXR: the same in every part or in none
+MADE_ANEW = ("channels", "compression", "lineOrder", "chunkCount")  # what tells how the pixels are stored
 TIMES = ("timeCode", "keyCode")  # what a header says of its own frame and of no other
 OURS = "scail2_farm:"  # how the names of our own attributes begin
 
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A rectangle of pixels in the file's own coordinates."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-
-    def overlap(self, other: Window) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """The rows and columns that both windows hold, as slices into this window and into the other."""
-        left, top = max(self.left, other.left), max(self.top, other.top)
-        width = max(0, min(self.left + self.width, other.left + other.width) - left)
-        height = max(0, min(self.top + self.height, other.top + other.height) - top)
-
-        def slices(window: Window) -> tuple[slice, slice]:
-            row, column = (top - window.top, left - window.left) if width and height else (0, 0)
-            return slice(row, row + height), slice(column, column + width)
-
-        return slices(self), slices(other)
+Compression = Literal["zip", "zips", "piz", "zstd", "none", "dwaa"]
 
 
 @dataclass(frozen=True, slots=True)
-class Channel:
-    """One channel as the header lists it."""
+class Part:
+    """A part as read: its header, and the pixels of every channel in its own type."""
 
-    name: str
-    pixel_type: str
-    sampling: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class PartHeader:
-    """What a part of a file says about itself; `attributes` are (type, raw bytes) by name."""
-
-    name: str
-    storage: str
-    channels: tuple[Channel, ...]
-    compression: int
-    data: Window
-    display: Window
-    pixel_aspect: float
-    attributes: Mapping[str, tuple[str, bytes]]
-
-    @property
-    def is_deep(self) -> bool:
-        """Whether the part holds deep samples."""
-        return self.storage.startswith("deep")
-
-    @property
-    def is_tiled(self) -> bool:
-        """Whether the part is stored in tiles."""
-        return self.storage in ("tiledimage", "deeptile")
-
-    @property
-    def bytes_unpacked(self) -> int:
-        """What the pixels of all channels take uncompressed."""
-        widths = (BYTES[channel.pixel_type] / (channel.sampling[0] * channel.sampling[1]) for channel in self.channels)
-        return int(sum(widths) * self.data.width * self.data.height)
-
-    @property
-    def pixel_type(self) -> str:
-        """The widest type among R, G and B."""
-        types = {channel.pixel_type for channel in self.channels if channel.name in "RGB"}
-        return "float" if "float" in types else "half"
-
-    def text(self, name: str) -> str | None:
-        """A string attribute, or None."""
-        kind, raw = self.attributes.get(name, ("", b""))
-        return raw.decode("utf-8", "replace") if kind == "string" else None
-
-    def numbers(self, name: str, layout: str) -> tuple[Any, ...] | None:
-        """A numeric attribute unpacked by a struct layout, or None when it is absent or of another size."""
-        _, raw = self.attributes.get(name, ("", b""))
-        return struct.unpack(layout, raw) if raw and len(raw) == struct.calcsize(layout) else None
+    header: PartHeader
+    planes: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
 class ExrPixels:
-    """A file as read: every part with every channel in its own type. `picture` is the index of the R, G, B part."""
+    """A file as read. `picture` is the index of the part with R, G and B."""
 
-    parts: tuple[Any, ...]
+    parts: tuple[Part, ...]
     picture: int
-    display: Window
-    data: Window
+
+    @property
+    def display(self) -> Window:
+        """The display window of the picture."""
+        return self.parts[self.picture].header.display
+
+    @property
+    def data(self) -> Window:
+        """The data window of the picture."""
+        return self.parts[self.picture].header.data
 
 
 # --------------------------------------------------------------------------- examining
-
-
-class _Broken(Exception):
-    """What is wrong with a file, in words that follow its name."""
-
-
-class _Header:
-    """Reads the front of a file and never past its end."""
-
-    def __init__(self, file: BinaryIO):
-        self.file = file
-        self.size = os.fstat(file.fileno()).st_size
-
-    def take(self, count: int) -> bytes:
-        if count < 0 or count > self.size - self.file.tell():
-            raise _Broken("is cut short or damaged in its header")
-        return self.file.read(count)
-
-    def unpack(self, layout: str) -> tuple[Any, ...]:
-        return struct.unpack(layout, self.take(struct.calcsize(layout)))
-
-    def word(self) -> str:
-        """Text up to a zero byte; at most 255 bytes."""
-        start = self.file.tell()
-        ahead = self.file.read(256)
-        letters, end, _ = ahead.partition(b"\0")
-        if not end:
-            raise _Broken(f"is {'' if len(ahead) == 256 else 'cut short or '}damaged in its header")
-        self.file.seek(start + len(letters) + 1)
-        return letters.decode("utf-8", "replace")
-
-
-def _read_parts(header: _Header) -> tuple[list[PartHeader], bool]:
-    """The part headers, and whether the file is in multi-part form."""
-    magic, version = header.unpack("<II")
-    if magic != 20000630:
-        raise _Broken("is not an OpenEXR file")
-    flags = version >> 8
-    if version & 0xFF > 2 or flags & ~0x1E:
-        raise _Broken(f"is of an OpenEXR version this reader does not know ({version & 0xFF})")
-    tiled, non_image, multi_part = bool(flags & 0x02), bool(flags & 0x08), bool(flags & 0x10)
-    parts: list[PartHeader] = []
-    while True:
-        attributes: dict[str, tuple[str, bytes]] = {}
-        while name := header.word():
-            kind = header.word()
-            (length,) = header.unpack("<i")
-            attributes[name] = kind, header.take(length)
-        if not attributes and multi_part:
-            break
-        by_flag = "tiledimage" if tiled else "scanlineimage"
-        parts.append(_part(attributes, by_flag if not (multi_part or non_image) else None))
-        if not multi_part:
-            break
-    if not parts:
-        raise _Broken("holds no picture")
-    return parts, multi_part
-
-
-def _part(attributes: dict[str, tuple[str, bytes]], storage: str | None) -> PartHeader:
-    def numbers(name: str, layout: str) -> tuple[Any, ...]:
-        raw = attributes.get(name, ("", b""))[1]
-        if len(raw) != struct.calcsize(layout):
-            raise _Broken(f"has no valid {name} in its header")
-        return struct.unpack(layout, raw)
-
-    def window(name: str) -> Window:
-        left, top, right, bottom = numbers(name, "<4i")
-        found = Window(left, top, right - left + 1, bottom - top + 1)
-        if found.width < 1 or found.height < 1 or found.width * found.height > MAX_PIXELS:
-            raise _Broken(f"has an impossible {name} of {found.width}x{found.height}")
-        return found
-
-    if "channels" not in attributes:
-        raise _Broken("lists no channels")
-    named = attributes["type"][1].decode("ascii", "replace") if "type" in attributes else "scanlineimage"
-    name = attributes.get("name", ("", b""))[1].decode("utf-8", "replace")
-    (compression,) = numbers("compression", "<B")
-    if compression >= len(LINES_PER_CHUNK):
-        raise _Broken(f"uses a compression this reader does not know (code {compression})")
-    (aspect,) = numbers("pixelAspectRatio", "<f")
-    if not (0.01 < aspect < 100):
-        raise _Broken(f"has an impossible pixel aspect of {aspect}")
-    return PartHeader(
-        name=name,
-        storage=storage or named,
-        channels=tuple(_channels(attributes["channels"][1])),
-        compression=compression,
-        data=window("dataWindow"),
-        display=window("displayWindow"),
-        pixel_aspect=aspect,
-        attributes=attributes,
-    )
-
-
-def _channels(raw: bytes) -> list[Channel]:
-    channels: list[Channel] = []
-    place = 0
-    while place < len(raw) and raw[place]:
-        end = raw.find(b"\0", place)
-        if end < 0 or end + 17 > len(raw):
-            raise _Broken("is damaged in its list of channels")
-        pixel_type, _, x, y = struct.unpack_from("<iB3xii", raw, end + 1)
-        if not 0 <= pixel_type <= 2 or x < 1 or y < 1:
-            raise _Broken("is damaged in its list of channels")
-        channels.append(Channel(raw[place:end].decode("utf-8", "replace"), PIXEL_TYPES[pixel_type], (x, y)))
-        place = end + 17
-    return channels
-
-
-def _chunk_count(part: PartHeader, *, multi_part: bool) -> int:
-    if multi_part or part.is_deep:
-        raw = part.attributes.get("chunkCount", ("", b""))[1]
-        if len(raw) != 4:
-            raise _Broken("has no chunk count in its header")
-        return struct.unpack("<i", raw)[0]
-    if part.is_tiled:
-        width, height, _ = _tile(part)
-        return -(-part.data.width // width) * -(-part.data.height // height)
-    return -(-part.data.height // LINES_PER_CHUNK[part.compression])
-
-
-def _tile(part: PartHeader) -> tuple[int, int, int]:
-    tile = part.numbers("tiles", "<IIB")
-    if tile is None or not (0 < tile[0] <= 2**16 and 0 < tile[1] <= 2**16):
-        raise _Broken("is damaged in its tile description")
-    return tile[0], tile[1], tile[2] & 0x0F
-
-
-def _check_chunks(header: _Header, parts: list[PartHeader], *, multi_part: bool) -> None:
-    """The chunk table of every part is complete and the last chunk ends where the file ends."""
-    last, owner = -1, parts[0]
-    for part in parts:
-        count = _chunk_count(part, multi_part=multi_part)
-        offsets = np.frombuffer(header.take(count * 8 if count > 0 else -1), "<u8")
-        if offsets.min() < 8 or offsets.max() >= header.size:
-            raise _Broken("is incomplete: its table of chunks is not filled, or points past its end")
-        if int(offsets.max()) > last:
-            last, owner = int(offsets.max()), part
-    header.file.seek(last + (4 if multi_part else 0))
-    header.take(16 if owner.is_tiled else 4)
-    if owner.is_deep:
-        table, packed, _ = header.unpack("<QQQ")
-        length = table + packed
-    else:
-        (length,) = header.unpack("<i")
-    if header.file.tell() + length != header.size:
-        raise _Broken("is incomplete: its last chunk does not end where the file ends")
 
 
 def examine(path: Path) -> tuple[PartHeader, ...]:
@@ -280,27 +96,27 @@ def examine(path: Path) -> tuple[PartHeader, ...]:
 
     Raises PlateMissing, PlateUnreadable for a file that is not OpenEXR, damaged or incomplete, StorageError.
     """
+    with _faults_of(path), path.open("rb") as file:
+        return read_layout(file).parts
+
+
+@contextmanager
+def _faults_of(path: Path) -> Generator[None]:
+    """Says of `path` what goes wrong while it is read."""
     where = Where(file=str(path))
     try:
-        with path.open("rb") as file:
-            header = _Header(file)
-            parts, multi_part = _read_parts(header)
-            tiles = [_tile(part) for part in parts if part.is_tiled]
-            if any(mode for *_, mode in tiles):
-                raise _Broken("is a mip-mapped texture, not a plate")
-            _check_chunks(header, parts, multi_part=multi_part)
+        yield
     except (FileNotFoundError, NotADirectoryError):
         raise PlateMissing(f"{path.name} is not there", where=where) from None
     except IsADirectoryError:
         raise PlateMissing(f"{path.name} is a folder", where=where) from None
     except OSError as error:
         raise storage_error(error, path) from error
-    except _Broken as fault:
-        raise PlateUnreadable(f"{path.name} {fault}", where=where) from None
-    return tuple(parts)
+    except Broken as fault:
+        raise PlateUnreadable(f"{path.name} {fault}", fix=fault.fix, where=where) from None
 
 
-def picture_part(parts: tuple[PartHeader, ...], path: Path) -> int:
+def picture_part(parts: Sequence[PartHeader], path: Path) -> int:
     """The index of the first part with R, G and B.
 
     Raises PlateUnreadable, in words, when there is none or when a part could not be given back as it was.
@@ -316,14 +132,16 @@ def picture_part(parts: tuple[PartHeader, ...], path: Path) -> int:
     if any(part.is_deep for part in parts):
         what, fix = "holds deep samples", "flatten it and write R, G and B"
     elif names >= {"Y", "RY", "BY"}:
-        what, fix = "is stored as luma and chroma (Y, RY, BY)", "write it as R, G and B"
+        what = "is stored as luma and chroma (Y, RY, BY), which cannot be changed in one place and kept in another"
+        fix = "write it as R, G and B"
     elif names >= {"R", "G", "B"}:
         what, fix = (
             "has R, G and B that are subsampled, integer or in separate parts",
             "write R, G and B as half or float",
         )
     else:
-        what, fix = f"has no R, G and B channels (it has {', '.join(sorted(names)[:8])})", "write R, G and B channels"
+        what = f"has no R, G and B channels (it has {', '.join(sorted(names)[:8])})"
+        fix = "write the picture, a gray one too, as channels R, G and B; other layers and parts are kept"
     raise PlateUnreadable(f"{path.name} {what}", fix=fix, where=Where(file=str(path)))
 
 
@@ -349,15 +167,65 @@ def color_words(part: PartHeader) -> tuple[str, str] | None:
 
 def color_contradictions(part: PartHeader) -> str:
     """What OpenEXR finds contradictory in a header's colour attributes; empty for nothing."""
+    found = _color_warnings(part.attributes, part.attributes)
+    return "; ".join(OpenEXR.colorMetadataWarningToString(flag) for flag in _flags(found))
+
+
+def _flags(found: int) -> list[int]:
+    return [1 << bit for bit in range(found.bit_length()) if found >> bit & 1]
+
+
+def _color_warnings(attributes: Attributes, first: Attributes) -> int:
+    """The flags of OpenEXR.checkColorMetadata for a part, given the attributes of the file's first part as well."""
+    return OpenEXR.checkColorMetadata(_color_header(attributes), _color_header(first))
+
+
+def _color_header(attributes: Attributes) -> dict[str, object]:
     header: dict[str, object] = {}
-    if (interop := part.text("colorInteropID")) is not None:
-        header["colorInteropID"] = interop
-    if (chromaticities := part.numbers("chromaticities", "<8f")) is not None:
-        header["chromaticities"] = chromaticities
-    if (flag := part.numbers("acesImageContainerFlag", "<i")) is not None:
-        header["acesImageContainerFlag"] = flag[0]
-    found = OpenEXR.checkColorMetadata(header)
-    return OpenEXR.colorMetadataWarningToString(found) if found else ""
+    for name, kind, layout in _COLOR_ATTRIBUTES:
+        found, raw = attributes.get(name, ("", b""))
+        if found == kind == "string":
+            header[name] = raw.decode("utf-8", "replace")
+        elif found == kind and len(raw) == struct.calcsize(layout):
+            numbers = struct.unpack(layout, raw)
+            header[name] = numbers[0] if len(numbers) == 1 else numbers
+    return header
+
+
+_COLOR_ATTRIBUTES = (
+    ("colorInteropID", "string", ""),
+    ("chromaticities", "chromaticities", "<8f"),
+    ("acesImageContainerFlag", "int", "<i"),
+    ("whiteLuminance", "float", "<f"),
+    ("adoptedNeutral", "v2f", "<2f"),
+)
+
+
+def channel_list(parts: Sequence[PartHeader], picture: int) -> tuple[tuple[str, str], ...]:
+    """Every channel with its type: by its own name in the picture's part, which comes first, as PART:NAME in others."""
+    listed = [(channel.name, channel.pixel_type) for channel in parts[picture].channels]
+    for index, part in enumerate(parts):
+        if index != picture:
+            listed += [(f"{part.name}:{channel.name}", channel.pixel_type) for channel in part.channels]
+    return tuple(listed)
+
+
+def views(parts: Sequence[PartHeader]) -> tuple[str, ...]:
+    """The names of the views a file holds (left, right), the first being the default; empty when it names none."""
+    kind, raw = parts[0].attributes.get("multiView", ("", b""))
+    found = _texts(raw) if kind == "stringvector" else []
+    found += [view for part in parts if (view := part.text("view"))]
+    return tuple(dict.fromkeys(found))
+
+
+def _texts(raw: bytes) -> list[str]:
+    """The texts of a stringvector: each a length and its bytes."""
+    texts: list[str] = []
+    while len(raw) >= 4:
+        end = 4 + struct.unpack_from("<I", raw)[0]
+        texts.append(raw[4:end].decode("utf-8", "replace"))
+        raw = raw[end:]
+    return texts
 
 
 def rate_of(part: PartHeader) -> Fraction | None:
@@ -379,11 +247,12 @@ def timecode_of(part: PartHeader, rate: Fraction) -> str | None:
     fields = ((bits >> shift & mask) * 10 + (bits >> low & 15) for shift, mask, low in _TIMECODE_DIGITS)
     hours, minutes, seconds, frames = fields
     if rate > 30:
-        frames = frames * 2 + (bits >> 15 & 1)
-    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{';' if bits >> 6 & 1 else ':'}{frames:02d}"
+        frames = frames * 2 + bool(bits & _SECOND_OF_PAIR)
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{';' if bits & _DROP_FRAME else ':'}{frames:02d}"
 
 
 _TIMECODE_DIGITS = ((28, 3, 24), (20, 7, 16), (12, 7, 8), (4, 3, 0))  # tens: shift and mask, units: shift
+_DROP_FRAME, _SECOND_OF_PAIR = 1 << 6, 1 << 15
 
 
 # --------------------------------------------------------------------------- reading
@@ -394,25 +263,15 @@ def read(path: Path) -> ExrPixels:
 
     Raises PlateMissing, PlateUnreadable, StorageError.
     """
-    headers = examine(path)
-    picture = picture_part(headers, path)
-    parts = _decode(path, headers)
-    return ExrPixels(parts, picture, headers[picture].display, headers[picture].data)
-
-
-def _decode(path: Path, headers: tuple[PartHeader, ...]) -> tuple[Any, ...]:
-    where = Where(file=str(path))
-    try:
-        parts = tuple(OpenEXR.File(str(path), separate_channels=True).parts)
-    except (RuntimeError, ValueError) as error:
-        raise PlateUnreadable(f"{path.name} does not decode: {error}", where=where) from None
-    if len(parts) != len(headers):
-        raise PlateUnreadable(f"{path.name} does not decode: its pixels are damaged", where=where)
-    return parts
+    with _faults_of(path):
+        raw = path.read_bytes()
+        layout = read_layout(io.BytesIO(raw))
+        picture = picture_part(layout.parts, path)
+        return ExrPixels(_decode(raw, layout), picture)
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """The picture of a file in its display window, (H, W, 3) float32; black where the data window does not reach.
+    """The picture of a file in its display window, as display_rgb gives it.
 
     Raises PlateMissing, PlateUnreadable, StorageError.
     """
@@ -424,36 +283,128 @@ def read_channels(path: Path) -> tuple[Window, Window, dict[str, np.ndarray]]:
 
     Raises PlateMissing, PlateUnreadable, StorageError.
     """
-    headers = examine(path)
-    if headers[0].is_deep:
-        raise PlateUnreadable(f"{path.name} holds deep samples", where=Where(file=str(path)))
-    full = {channel.name for channel in headers[0].channels if channel.sampling == (1, 1)}
-    part = _decode(path, headers)[0]
-    return headers[0].data, headers[0].display, {name: part.channels[name].pixels for name in sorted(full)}
+    with _faults_of(path):
+        raw = path.read_bytes()
+        layout = read_layout(io.BytesIO(raw))
+        if any(part.is_deep for part in layout.parts):
+            raise Broken("holds deep samples")
+        first = _decode(raw, layout)[0]
+    full = {channel.name for channel in first.header.channels if channel.sampling == (1, 1)}
+    return first.header.data, first.header.display, {name: first.planes[name] for name in sorted(full)}
 
 
 def display_rgb(pixels: ExrPixels) -> np.ndarray:
-    """The picture in its display window, (H, W, 3) float32; black where the data window does not reach."""
-    rgb = np.zeros((pixels.display.height, pixels.display.width, 3), np.float32)
+    """The picture in its display window, (H, W, 3); black where the data window does not reach.
+
+    Half or float as the file is, and stored plane by plane: a 4K frame of halves is widened where it is used.
+    """
     shown, stored = pixels.display.overlap(pixels.data)
-    channels = pixels.parts[pixels.picture].channels
-    for index, name in enumerate("RGB"):
-        rgb[shown][..., index] = channels[name].pixels[stored]
-    return rgb
+    planes = [pixels.parts[pixels.picture].planes[name][stored] for name in "RGB"]
+    size = pixels.display.height, pixels.display.width
+    made = np.empty if planes[0].shape == size else np.zeros
+    rgb = made((3, *size), np.result_type(*planes))
+    for target, plane in zip(rgb, planes, strict=True):
+        target[shown] = plane
+    return np.moveaxis(rgb, 0, -1)
 
 
 def blackened(pixels: ExrPixels) -> ExrPixels:
     """The same file with 0 in every pixel of every channel."""
 
-    def black(channel: Any) -> Any:
-        plane = np.zeros_like(channel.pixels)
-        return OpenEXR.Channel(plane, channel.xSampling, channel.ySampling, bool(channel.pLinear))
+    def black(part: Part) -> Part:
+        return replace(part, planes={name: np.zeros_like(plane) for name, plane in part.planes.items()})
 
-    parts = (
-        OpenEXR.Part(dict(part.header), {name: black(channel) for name, channel in part.channels.items()}, part.name())
-        for part in pixels.parts
-    )
-    return replace(pixels, parts=tuple(parts))
+    return replace(pixels, parts=tuple(black(part) for part in pixels.parts))
+
+
+def _decode(raw: bytes, layout: Layout) -> tuple[Part, ...]:
+    """The pixels of a file; nothing large is allocated on the word of a header that its chunks do not bear out."""
+    check_chunks(raw, layout)
+    count = len(layout.parts)
+    if sum(part.bytes_unpacked for part in layout.parts) > UNPROVEN_BYTES:
+        for index in range(count):
+            _library_planes(io.BytesIO(first_chunk(raw, layout, index)), 1)
+    planes = _library_planes(_Pieces(with_header(raw, layout, plain_header(layout))), count)
+    return tuple(Part(*part) for part in zip(layout.parts, planes, strict=True))
+
+
+class _Pieces:
+    """A file in memory that is made of pieces, which are not joined: a frame has hundreds of megabytes."""
+
+    def __init__(self, pieces: Sequence[bytes | memoryview]):
+        self._pieces = [memoryview(piece) for piece in pieces]
+        self._starts = [0, *itertools.accumulate(len(piece) for piece in self._pieces)]
+        self._place = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, as io reads."""
+        end = self._starts[-1] if size < 0 else min(self._place + size, self._starts[-1])
+        found: list[memoryview] = []
+        while self._place < end:
+            index = bisect_right(self._starts, self._place) - 1
+            until = min(end, self._starts[index + 1])
+            found.append(self._pieces[index][self._place - self._starts[index] : until - self._starts[index]])
+            self._place = until
+        return b"".join(found)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place, as io seeks."""
+        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._starts[-1]}[whence]
+        return self._place
+
+    def tell(self) -> int:
+        """Where it stands."""
+        return self._place
+
+
+def _library_planes(file: io.BytesIO | _Pieces, count: int) -> list[dict[str, np.ndarray]]:
+    """The channels of each of the `count` parts, decoded. Of damaged pixels the library prints to stdout and stderr."""
+    try:
+        parts = OpenEXR.File(file, separate_channels=True).parts
+    except (RuntimeError, ValueError) as error:
+        raise Broken(f"does not decode: {error}") from None
+    if len(parts) != count:
+        raise Broken("does not decode: its pixels are damaged")
+    return [{name: channel.pixels for name, channel in part.channels.items()} for part in parts]
+
+
+# --------------------------------------------------------------------------- headers
+
+
+def _encoded(attributes: Mapping[str, object]) -> dict[str, tuple[str, bytes]]:
+    """Attributes as a header holds them; a timeCode is text, and counts pairs of frames above 30 a second."""
+    rate = attributes.get("framesPerSecond")
+    in_pairs = isinstance(rate, Fraction) and rate > 30
+    return {
+        name: ("timecode", _timecode(str(value), in_pairs=in_pairs)) if name == "timeCode" else _attribute(value)
+        for name, value in attributes.items()
+    }
+
+
+def _attribute(value: object) -> tuple[str, bytes]:
+    match value:
+        case str():
+            return "string", value.encode()
+        case int():
+            return "int", struct.pack("<i", value)
+        case float():
+            return "float", struct.pack("<f", value)
+        case Fraction():
+            return "rational", struct.pack("<iI", value.numerator, value.denominator)
+        case _:
+            raise TypeError(f"no attribute is made of {value!r}")
+
+
+def _timecode(code: str, *, in_pairs: bool) -> bytes:
+    match = re.fullmatch(r"(\d\d):(\d\d):(\d\d)([:;])(\d\d)", code)
+    if not match:
+        raise ValueError(f"{code!r} is not a timecode HH:MM:SS:FF")
+    *fields, frames = (int(match[group]) for group in (1, 2, 3, 5))
+    frames, second_of_pair = divmod(frames, 2) if in_pairs else (frames, 0)
+    bits = _DROP_FRAME * (match[4] == ";") | _SECOND_OF_PAIR * second_of_pair
+    for value, (shift, _, low) in zip((*fields, frames), _TIMECODE_DIGITS, strict=True):
+        bits |= value // 10 << shift | value % 10 << low
+    return struct.pack("<II", bits, 0)
 
 
 # --------------------------------------------------------------------------- writing
@@ -466,14 +417,19 @@ def write_back(
     rgb: np.ndarray,
     where: np.ndarray,
     attributes: Mapping[str, object],
+    compression: Compression = "zip",
     without: Collection[str] = (),
 ) -> None:
-    """Write a file as it was read, with R, G and B replaced where `where` is true; ZIP throughout.
+    """Write a file as it was read, with R, G and B replaced where `where` is true.
 
     `rgb` (H, W, 3) and `where` (H, W) bool cover the display window. A pixel outside the data window has no place
     in the file and stays unwritten. Values are converted to each channel's own type, half clamped to its finite
-    range. Attributes go to the picture's part; timeCode and chromaticities to every part, as OpenEXR wants. What the
-    file says already stands; only our own attributes are replaced, and those named in `without` are left out of it.
+    range. All parts are compressed alike, whatever the file came in, except with "dwaa": that is for the picture alone,
+    and only when no other channel of its part would be changed (a Cryptomatte is named .R .G .B); else ZIP stays.
+
+    Attributes go to the picture's part, those that OpenEXR wants shared to every part. What the file says already
+    stands; only our own attributes are replaced, and those named in `without` are left out of it. A colorInteropID
+    that would contradict what the file says of its colours is not added.
 
     Raises StorageError.
     """
@@ -482,25 +438,51 @@ def write_back(
         raise ValueError(f"rgb {rgb.shape} and where {where.shape} {where.dtype} do not fit the picture {size}")
     shown, stored = pixels.display.overlap(pixels.data)
     chosen = where[shown]
-    values = _header_values(attributes)
-    parts: list[Any] = []
-    for index, part in enumerate(pixels.parts):
-        stale = {"channels", "chunkCount", *without}
-        header = {name: value for name, value in part.header.items() if name not in stale}
-        header["compression"] = OpenEXR.ZIP_COMPRESSION
-        is_picture = index == pixels.picture
-        for name, value in values.items():
-            if (is_picture or name in SHARED_BY_PARTS) and (name not in header or name.startswith(OURS)):
-                header[name] = value
-        channels: dict[str, Any] = {}
-        for name, channel in part.channels.items():
-            plane = channel.pixels
-            if is_picture and name in ("R", "G", "B"):
-                plane = plane.copy()
-                plane[stored][chosen] = _cast(rgb[shown][..., "RGB".index(name)][chosen], plane.dtype)
-            channels[name] = OpenEXR.Channel(plane, channel.xSampling, channel.ySampling, bool(channel.pLinear))
-        parts.append(OpenEXR.Part(header, channels, part.name()))
-    _write(path, parts)
+    parts = list(pixels.parts)
+    picture = parts[pixels.picture]
+    planes = dict(picture.planes)
+    for index, name in enumerate("RGB"):
+        planes[name] = planes[name].copy()
+        planes[name][stored][chosen] = _cast(rgb[shown][..., index][chosen], planes[name].dtype)
+    parts[pixels.picture] = replace(picture, planes=planes)
+    kept = [
+        {name: value for name, value in part.header.attributes.items() if name not in (*MADE_ANEW, *without)}
+        for part in parts
+    ]
+    added = _additions(kept, pixels.picture, _encoded(attributes))
+    codes = [_code(part.header, compression, index == pixels.picture) for index, part in enumerate(parts)]
+    _write(path, parts, codes, [{**old, **new} for old, new in zip(kept, added, strict=True)])
+
+
+def _additions(kept: Sequence[Attributes], picture: int, ours: Attributes) -> list[dict[str, tuple[str, bytes]]]:
+    """What is added to each part: what the file does not say itself, and what is our own."""
+    said = {name for header in kept for name in header}
+    added: list[dict[str, tuple[str, bytes]]] = [{} for _ in kept]
+    for name, value in ours.items():
+        if name in SHARED_BY_PARTS:
+            owners = [] if name in said else added
+        else:
+            owners = [added[picture]] if name.startswith(OURS) or name not in kept[picture] else []
+        for header in owners:
+            header[name] = value
+
+    def contradictions(headers: Sequence[Attributes]) -> list[int]:
+        return [_color_warnings(header, headers[0]) for header in headers]
+
+    merged = [{**old, **new} for old, new in zip(kept, added, strict=True)]
+    if contradictions(merged) != contradictions(kept):
+        for header in added:
+            header.pop("colorInteropID", None)
+    return added
+
+
+def _code(part: PartHeader, compression: Compression, is_picture: bool) -> int:
+    """The compression code of a part: what was asked for, but no loss where none was asked for."""
+    others = [channel.name for channel in part.channels if channel.name not in ("R", "G", "B")]
+    at_risk = any(name.rpartition(".")[2].upper() in LOSSY_NAMES for name in others)
+    if compression == "dwaa" and (not is_picture or at_risk):
+        compression = "zip"
+    return next(code for code, (name, *_) in enumerate(COMPRESSIONS) if name == compression)
 
 
 def _cast(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
@@ -509,13 +491,21 @@ def _cast(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     return values.astype(dtype)
 
 
-def write_rgb(path: Path, rgb: np.ndarray, *, attributes: Mapping[str, object]) -> None:
-    """Write an (H, W, 3) picture as float EXR with channels R, G and B.
+def write_rgb(
+    path: Path,
+    rgb: np.ndarray,
+    *,
+    attributes: Mapping[str, object],
+    pixel_type: Literal["float", "half"] = "float",
+    compression: Compression = "zip",
+) -> None:
+    """Write an (H, W, 3) picture as EXR with channels R, G and B; half is clamped to its finite range.
 
     Raises StorageError.
     """
-    planes = {name: np.ascontiguousarray(rgb[..., index], np.float32) for index, name in enumerate("RGB")}
-    _write(path, [_new_part(planes, attributes)])
+    dtype = np.dtype(np.float16 if pixel_type == "half" else np.float32)
+    planes = {name: np.ascontiguousarray(_cast(rgb[..., index], dtype)) for index, name in enumerate("RGB")}
+    _write_new(path, planes, attributes, compression)
 
 
 def write_matte(path: Path, matte: np.ndarray, *, attributes: Mapping[str, object]) -> None:
@@ -523,33 +513,54 @@ def write_matte(path: Path, matte: np.ndarray, *, attributes: Mapping[str, objec
 
     Raises StorageError.
     """
-    _write(path, [_new_part({"Y": np.ascontiguousarray(matte, np.float32)}, attributes)])
+    _write_new(path, {"Y": np.ascontiguousarray(matte, np.float32)}, attributes, "zip")
 
 
-def _new_part(planes: dict[str, np.ndarray], attributes: Mapping[str, object]) -> Any:
-    header: dict[str, object] = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
-    return OpenEXR.Part(header | _header_values(attributes), planes)
+def _write_new(
+    path: Path, planes: Mapping[str, np.ndarray], attributes: Mapping[str, object], compression: Compression
+) -> None:
+    height, width = next(iter(planes.values())).shape
+    window = Window(0, 0, width, height)
+    channels = tuple(Channel(name, "half" if plane.dtype == np.float16 else "float") for name, plane in planes.items())
+    header = PartHeader("", "scanlineimage", channels, 0, window, window, 1.0, {})
+    _write(path, [Part(header, planes)], [_code(header, compression, True)], [_encoded(attributes)])
 
 
-def _header_values(attributes: Mapping[str, object]) -> dict[str, object]:
-    """Attributes as the library takes them: a timeCode written as text becomes its own type."""
-    values = dict(attributes)
-    code, rate = values.get("timeCode"), values.get("framesPerSecond")
-    if isinstance(code, str):
-        values["timeCode"] = _timecode(code, in_pairs=isinstance(rate, Fraction) and rate > 30)
-    return values
-
-
-def _timecode(code: str, *, in_pairs: bool) -> Any:
-    match = re.fullmatch(r"(\d\d):(\d\d):(\d\d)([:;])(\d\d)", code)
-    if not match:
-        raise ValueError(f"{code!r} is not a timecode HH:MM:SS:FF")
-    hours, minutes, seconds, frames = (int(match[group]) for group in (1, 2, 3, 5))
-    frames, second_of_pair = divmod(frames, 2) if in_pairs else (frames, 0)
-    drop, field = match[4] == ";", bool(second_of_pair)
-    return OpenEXR.TimeCode(hours, minutes, seconds, frames, drop, False, field, False, False, False, *[0] * 8)
-
-
-def _write(path: Path, parts: list[Any]) -> None:
+def _write(path: Path, parts: Sequence[Part], codes: Sequence[int], said: Sequence[Attributes]) -> None:
+    """Write parts with what their headers say besides how the pixels are stored."""
+    content = io.BytesIO()
+    names = [str(index) for index in range(len(parts))] if len(parts) > 1 else [""]
+    display = parts[0].header.display
+    made = [_library_part(*part, display) for part in zip(names, parts, codes, strict=True)]
+    OpenEXR.File(made).write(content)
+    layout = read_layout(content)
+    headers = [{**part.attributes, **header} for part, header in zip(layout.parts, said, strict=True)]
+    header = header_bytes(headers, multi_part=layout.multi_part, tiled=layout.parts[0].is_tiled)
     with written_whole(path) as part, part.open("wb") as file:
-        OpenEXR.File(parts).write(file)
+        file.writelines(with_header(content.getbuffer(), layout, header))
+
+
+def _library_part(name: str, part: Part, code: int, display: Window) -> Any:
+    header: dict[str, object] = {
+        "compression": OpenEXR.Compression(code),
+        "type": OpenEXR.tiledimage if part.header.is_tiled else OpenEXR.scanlineimage,
+        "dataWindow": _corners(part.header.data),
+        "displayWindow": _corners(display),
+        "lineOrder": OpenEXR.LineOrder((part.header.numbers("lineOrder", "<B") or (0,))[0]),
+    }
+    if level := part.header.numbers("dwaCompressionLevel", "<f"):
+        header["dwaCompressionLevel"] = level[0]
+    if part.header.is_tiled:
+        tiles = OpenEXR.TileDescription()
+        tiles.xSize, tiles.ySize, _ = part.header.tile
+        header["tiles"] = tiles
+    channels = {
+        channel.name: OpenEXR.Channel(part.planes[channel.name], *channel.sampling, channel.perceptually_linear)
+        for channel in part.header.channels
+    }
+    return OpenEXR.Part(header, channels, name)
+
+
+def _corners(window: Window) -> tuple[np.ndarray, np.ndarray]:
+    right, bottom = window.left + window.width - 1, window.top + window.height - 1
+    return np.array([window.left, window.top], np.int32), np.array([right, bottom], np.int32)

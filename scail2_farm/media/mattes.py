@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Literal
 
@@ -79,7 +80,7 @@ def read_matte(path: Path) -> np.ndarray:
         raise _mismatch(path, "is not a PNG or an EXR")
     if not np.isfinite(matte).all():
         raise _mismatch(path, "holds values that are not numbers")
-    return np.clip(matte, 0.0, 1.0)
+    return np.clip(matte, 0.0, 1.0, out=matte)
 
 
 def _examined(path: Path) -> exr.PartHeader:
@@ -95,9 +96,8 @@ def _read_exr(path: Path) -> np.ndarray:
     except InputError as fault:
         raise _mismatch(path, fault.what.removeprefix(path.name).strip()) from None
     names = _read_from(path, list(channels))
-    if len(names) == 1:
-        value = channels[names[0]].astype(np.float32)
-    else:
+    value = channels[names[0]]
+    if not all(np.array_equal(value, channels[name]) for name in names[1:]):
         value = stills.whiteness(np.stack([channels[name] for name in names], axis=-1), names)
     matte = np.zeros((display.height, display.width), np.float32)
     shown, stored = display.overlap(data)
@@ -190,12 +190,22 @@ def stand_ins(
 
 def box(matte: np.ndarray) -> Box | None:
     """The smallest rectangle around the white (>= 0.5) of a matte (H, W); None when there is none."""
-    white = matte >= THRESHOLD
-    rows, columns = np.flatnonzero(white.any(axis=1)), np.flatnonzero(white.any(axis=0))
+    return _around(matte >= THRESHOLD)
+
+
+def reach(matte: np.ndarray) -> Box | None:
+    """The smallest rectangle around all of a matte (H, W) that is not 0; None when there is nothing."""
+    return _around(matte > 0.0)
+
+
+def _around(white: np.ndarray) -> Box | None:
+    rows = np.flatnonzero(white.any(axis=1))
     if not rows.size:
         return None
-    left, top = int(columns[0]), int(rows[0])
-    return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(white[top:bottom].any(axis=0))
+    left = int(columns[0])
+    return left, top, int(columns[-1]) - left + 1, bottom - top
 
 
 class Presence:
@@ -247,4 +257,4 @@ def identity_map(mattes: Sequence[np.ndarray], slots: Sequence[int]) -> np.ndarr
 
 def comp_matte(mattes: Sequence[np.ndarray]) -> np.ndarray:
     """The union of the mattes, (H, W) float32: at each pixel the greatest."""
-    return np.maximum.reduce([matte.astype(np.float32, copy=False) for matte in mattes])
+    return reduce(np.maximum, (matte.astype(np.float32, copy=False) for matte in mattes))

@@ -1,8 +1,9 @@
 """Plates: probe one, check its frames, open it, read frame n, write a frame in the plate's own class.
 
-Hides what a plate is made of. A plate is an EXR sequence (a FramePattern or one file) or a movie; frames are
-numbered as the pattern counts its files, and from 0 in a movie. A movie's frames are delivered as float EXR: half would
-not hold what our decode of 12-bit video gives, and the contract is that pixels outside the matte equal that decode.
+Hides what a plate is made of. A plate is a sequence of EXR, DPX, TIFF or PNG (a FramePattern or one file) or a movie;
+frames are numbered as the pattern counts its files, and from 0 in a movie. A movie's frames are delivered as float
+EXR: half would not hold what our decode of 12-bit video gives, and the contract is that pixels outside the matte equal
+that decode. Frames may be read by several threads at once.
 
 Frames that the media lacks may be stood in for, when the caller names them: by the frame before, or by black. What
 stands in is a frame of the plate's own class, with a header from its neighbour.
@@ -13,27 +14,54 @@ from __future__ import annotations
 import difflib
 import re
 from bisect import bisect
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from scail2_farm.errors import FarmError, InputError, PlateMissing, PlateUnreadable, Where
 from scail2_farm.frames import FramePattern, FrameRange, describe_frames, frame_at
-from scail2_farm.media import exr, movies
+from scail2_farm.media import exr, movies, rasters
 
-MOVIE_SUFFIXES = (".mov", ".mp4", ".mxf", ".mkv")
+Kind = Literal["exr", "dpx", "tiff", "png", "movie"]
+MOVIE_SUFFIXES = movies.SUFFIXES
+SUFFIXES: dict[str, Kind] = {
+    ".exr": "exr",
+    ".dpx": "dpx",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".png": "png",
+    **dict.fromkeys(MOVIE_SUFFIXES, "movie"),
+}
+SUPPLY = f"supply EXR, DPX, TIFF or PNG, or a movie ({', '.join(MOVIE_SUFFIXES)})"
+REFUSED = {  # kinds that people do bring, and what to bring instead
+    ".cin": ("a Cineon file", "write it as DPX of 10 bits: the codes stay the same"),
+    ".jpg": ("a JPEG", "supply the picture it was made from, as EXR, DPX, TIFF or PNG"),
+    ".jpeg": ("a JPEG", "supply the picture it was made from, as EXR, DPX, TIFF or PNG"),
+    **dict.fromkeys((".ari", ".arx", ".braw", ".cine", ".crm", ".dng", ".nev", ".r3d"), ("camera raw",
+        "develop it to EXR or DPX in the camera's own log space")),
+}  # fmt: skip
+
+
+ColorSource = Literal[
+    "colorInteropID", "acesImageContainerFlag", "chromaticities", "nclc", "cICP", "iCCP", "sRGB", "gAMA", "dpx"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class ColorTag:
-    """What a file itself says about its colour: the attribute that says it, and the value."""
+    """What a file itself says about its colour: the attribute that says it, and the value.
 
-    source: Literal["colorInteropID", "acesImageContainerFlag", "chromaticities", "nclc"]
+    Of "dpx" the value is the header's word for the transfer (`Logarithmic`, `ITU-R 709-4`), of "iCCP" what an ICC
+    profile calls itself, whichever kind of file it is in.
+    """
+
+    source: ColorSource
     value: str
 
     def __str__(self) -> str:
@@ -42,9 +70,14 @@ class ColorTag:
 
 @dataclass(frozen=True, slots=True)
 class PlateProbe:
-    """What a plate is, without its pixels."""
+    """What a plate is, without its pixels.
 
-    kind: Literal["exr", "movie"]
+    `data_window` is (left, top, width, height) from the corner of the display window, None when it is the same.
+    `channels` are (name, type), a channel of another part as PART:NAME. `pixel_type` is that of the picture: half,
+    float, mixed or uintN. `compression` and `codec` are as people call them.
+    """
+
+    kind: Kind
     source: str
     width: int
     height: int
@@ -57,25 +90,31 @@ class PlateProbe:
     pixel_type: str
     color_tag: ColorTag | None
     warnings: tuple[str, ...]
+    data_window: tuple[int, int, int, int] | None = None
+    channels: tuple[tuple[str, str], ...] = ()
+    alpha: Literal["unassociated", "associated"] | None = None
+    compression: str | None = None
+    codec: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PlateFrame:
-    """One frame: `rgb` (H, W, 3) float32 over the display window; `native` is an EXR's own bits, None for a movie.
+    """One frame: `rgb` (H, W, 3) half or float32 over the display window, in the plate's own encoding.
 
-    `stood_in`: the media lacks this frame; pixels and header are made from another.
+    Integers are code / largest code. `native` is the file's own bits, None for a movie. `stood_in`: the media lacks
+    this frame; pixels and header are made from another.
     """
 
     number: int
     rgb: np.ndarray
-    native: exr.ExrPixels | None
+    native: exr.ExrPixels | rasters.RasterPixels | None
     stood_in: bool = False
 
     @property
     def covered(self) -> np.ndarray:
         """Where the file has pixels at all, (H, W) bool: a data window may be smaller than the display window."""
         covered = np.ones(self.rgb.shape[:2], np.bool_)
-        if self.native is not None:
+        if isinstance(self.native, exr.ExrPixels):
             covered[:] = False
             covered[self.native.display.overlap(self.native.data)[0]] = True
         return covered
@@ -109,11 +148,10 @@ class Plate:
         black = stood_in and self._black
         there = self._stand_ins.get(n, n)
         if self._movie is not None:
-            rgb = self._movie.read(there)
-            return PlateFrame(n, np.zeros_like(rgb) if black else rgb, None, stood_in)
-        pixels = exr.read(_file(self._source, there))
-        pixels = exr.blackened(pixels) if black else pixels
-        return PlateFrame(n, exr.display_rgb(pixels), pixels, stood_in)
+            frame = PlateFrame(n, self._movie.read(there), None)
+        else:
+            frame = read_frame(_file(self._source, there), number=n)
+        return replace(_blackened(frame) if black else frame, stood_in=stood_in)
 
     def close(self) -> None:
         """Close the movie; a sequence holds nothing open."""
@@ -125,6 +163,26 @@ class Plate:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         self.close()
+
+
+def read_frame(path: Path, *, number: int = 0) -> PlateFrame:
+    """The frame in one still file, of a plate or delivered.
+
+    Raises PlateMissing, PlateUnreadable, StorageError.
+    """
+    if kind_of(path) == "exr":
+        pixels = exr.read(path)
+        return PlateFrame(number, exr.display_rgb(pixels), pixels)
+    codes = rasters.read(path)
+    return PlateFrame(number, rasters.display_rgb(codes), codes)
+
+
+def _blackened(frame: PlateFrame) -> PlateFrame:
+    """The frame with 0 in every pixel of every channel of its file."""
+    native = frame.native
+    native = exr.blackened(native) if isinstance(native, exr.ExrPixels) else native
+    native = rasters.blackened(native) if isinstance(native, rasters.RasterPixels) else native
+    return replace(frame, rgb=np.zeros_like(frame.rgb), native=native)
 
 
 def open_plate(
@@ -141,10 +199,16 @@ def open_plate(
     """
     gone = missing if stand_in else ()
     black = stand_in == "black"
-    if not _is_movie(source):
-        return Plate(source, None, stand_ins=_stand_ins(source, gone, _on_disk(source) if gone else ()), black=black)
+    if kind_of(source) != "movie":
+        stand_ins = _stand_ins(source, gone, _on_disk(source) if gone else ())
+        return Plate(source, None, stand_ins=stand_ins, black=black)
     movie = movies.MovieReader(Path(str(source)))
-    return Plate(source, movie, stand_ins=_stand_ins(source, gone, range(movie.count)), black=black)
+    try:
+        stand_ins = _stand_ins(source, gone, range(movie.count))
+    except FarmError:
+        movie.close()
+        raise
+    return Plate(source, movie, stand_ins=stand_ins, black=black)
 
 
 def nearest(frame: int, there: Sequence[int]) -> int | None:
@@ -175,27 +239,48 @@ def probe(path: Path | FramePattern, *, frames: FrameRange | None = None, rate: 
     Raises PlateMissing when there is nothing, PlateUnreadable for what is not a complete picture of a supported
     kind, StorageError.
     """
-    if _is_movie(path):
+    kind = kind_of(path)
+    if kind == "movie":
         return _probe_movie(Path(str(path)))
-    return _probe_sequence(path, frames, rate)
+    there = _on_disk(path)
+    if not there:
+        raise PlateMissing(f"there is no file {Path(str(path)).name}{_near(path)}", where=Where(file=str(path)))
+    disk = FrameRange.from_last(there[0], there[-1])
+    wanted, known = frames or disk, set(there)
+    looked_at = next((n for n in wanted.numbers if n in known), there[0])
+    file = _file(path, looked_at)
+    found = _probe_exr(file, rate) if kind == "exr" else _probe_raster(file, rate)
+    start = found.timecode_start
+    return replace(
+        found,
+        source=str(path),
+        frames=disk,
+        missing=tuple(n for n in wanted.numbers if n not in known),
+        timecode_start=None if start is None else start - (looked_at - disk.first),
+    )
 
 
-def _is_movie(source: Path | FramePattern) -> bool:
-    """True for a movie, False for EXR; raises for every other name."""
-    name = source.name if isinstance(source, Path) else source.suffix
-    suffix = Path(f"x{name}").suffix.lower()
-    if suffix == ".exr":
-        return False
-    if isinstance(source, Path) and suffix in MOVIE_SUFFIXES:
-        return True
+def kind_of(source: Path | FramePattern) -> Kind:
+    """The kind of a plate by its name.
+
+    Raises PlateMissing for a folder, PlateUnreadable for a name of any other kind, with what to supply instead.
+    """
+    suffix = _suffix(source)
+    kind = SUFFIXES.get(suffix.lower())
+    if kind is not None and (kind != "movie" or isinstance(source, Path)):
+        return kind
     where = Where(file=str(source))
     if isinstance(source, Path) and source.is_dir():
         raise PlateMissing(
             f"{source.name} is a folder", fix="name a movie, or a sequence as NAME.####.exr", where=where
         )
-    what = f"{Path(str(source)).name}: {suffix or 'a name without a suffix'} is not a supported kind of plate"
-    fix = f"supply an EXR sequence or a movie ({', '.join(MOVIE_SUFFIXES)})"
-    raise PlateUnreadable(what, fix=fix, where=where)
+    named = suffix or "a name without a suffix"
+    called, fix = REFUSED.get(suffix.lower(), (named, SUPPLY))
+    raise PlateUnreadable(f"{Path(str(source)).name}: {called} is not a supported kind of plate", fix=fix, where=where)
+
+
+def _suffix(source: Path | FramePattern) -> str:
+    return Path(f"x{source.name if isinstance(source, Path) else source.suffix}").suffix
 
 
 def _file(source: Path | FramePattern, n: int) -> Path:
@@ -223,51 +308,78 @@ def _on_disk(source: Path | FramePattern) -> list[int]:
     return [_own_number(source)] if source.is_file() else []
 
 
-def _probe_sequence(source: Path | FramePattern, frames: FrameRange | None, rate: Fraction | None) -> PlateProbe:
-    there = _on_disk(source)
-    if not there:
-        raise PlateMissing(f"there is no file {Path(str(source)).name}{_near(source)}", where=Where(file=str(source)))
-    disk = FrameRange.from_last(there[0], there[-1])
-    wanted = frames or disk
-    known = set(there)
-    looked_at = next((n for n in wanted.numbers if n in known), there[0])
-    path = _file(source, looked_at)
+def _probe_exr(path: Path, rate: Fraction | None) -> PlateProbe:
+    """One EXR file as a plate of that frame alone; `rate` is for a file that does not say its own."""
     parts = exr.examine(path)
-    part = parts[exr.picture_part(parts, path)]
-    warnings = [
-        f"colour attributes contradict one another: {words}" for words in [exr.color_contradictions(part)] if words
-    ]
-    own_rate = exr.rate_of(part)
-    start, drop = None, False
-    if (exact := own_rate or rate) and (code := exr.timecode_of(part, exact)):
-        try:
-            start, drop = frame_at(code, exact) - (looked_at - disk.first), ";" in code
-        except ValueError as error:
-            warnings.append(f"its timecode is not used: {error}")
-    tag = exr.color_words(part)
+    picture = exr.picture_part(parts, path)
+    part = parts[picture]
+    display, data = part.display, part.data
+    start, drop, doubts = _first_time(partial(exr.timecode_of, part), exr.rate_of(part) or rate)
+    if words := exr.color_contradictions(part):
+        doubts = (f"colour attributes contradict one another: {words}", *doubts)
+    if len(views := exr.views(parts)) > 1:
+        doubts = (*doubts, f"it holds the views {', '.join(views)}; only the picture of the first is changed")
+    window = (data.left - display.left, data.top - display.top, data.width, data.height)
     return PlateProbe(
         kind="exr",
-        source=str(source),
-        width=part.display.width,
-        height=part.display.height,
+        source=str(path),
+        width=display.width,
+        height=display.height,
         pixel_aspect=part.pixel_aspect,
-        rate=own_rate,
-        frames=disk,
-        missing=tuple(n for n in wanted.numbers if n not in known),
+        rate=exr.rate_of(part),
+        frames=FrameRange(0, 1),
+        missing=(),
         timecode_start=start,
         drop_frame=drop,
         pixel_type=part.pixel_type,
-        color_tag=None if tag is None else _tag(*tag),
-        warnings=tuple(warnings),
+        color_tag=_tag(exr.color_words(part)),
+        warnings=doubts,
+        data_window=None if window == (0, 0, display.width, display.height) else window,
+        channels=exr.channel_list(parts, picture),
+        alpha="associated" if any(channel.name == "A" for channel in part.channels) else None,
+        compression=part.compression_name,
     )
 
 
-def _tag(source: str, value: str) -> ColorTag:
-    if source == "colorInteropID":
-        return ColorTag("colorInteropID", value)
-    if source == "acesImageContainerFlag":
-        return ColorTag("acesImageContainerFlag", value)
-    return ColorTag("chromaticities", value)
+def _probe_raster(path: Path, rate: Fraction | None) -> PlateProbe:
+    """One DPX, TIFF or PNG as a plate of that frame alone; `rate` is for a file that does not say its own."""
+    header = rasters.examine(path)
+    start, drop, doubts = _first_time(header.timecode, header.rate or rate)
+    return PlateProbe(
+        kind=header.kind,
+        source=str(path),
+        width=header.width,
+        height=header.height,
+        pixel_aspect=header.pixel_aspect,
+        rate=header.rate,
+        frames=FrameRange(0, 1),
+        missing=(),
+        timecode_start=start,
+        drop_frame=drop,
+        pixel_type=header.pixel_type,
+        color_tag=_tag(header.color),
+        warnings=doubts,
+        channels=tuple((name, header.pixel_type) for name in header.channels),
+        alpha=header.alpha,
+        compression=header.compression,
+    )
+
+
+def _first_time(
+    timecode: Callable[[Fraction], str | None], rate: Fraction | None
+) -> tuple[int | None, bool, tuple[str, ...]]:
+    """The frame count of a file's timecode, whether it is drop-frame, and why it is not used."""
+    if rate is None or (code := timecode(rate)) is None:
+        return None, False, ()
+    try:
+        return frame_at(code, rate), ";" in code, ()
+    except ValueError as error:
+        return None, False, (f"its timecode is not used: {error}",)
+
+
+def _tag(said: tuple[str, str] | None) -> ColorTag | None:
+    sources: dict[str, ColorSource] = {source: source for source in get_args(ColorSource)}
+    return ColorTag(sources[said[0]], said[1]) if said else None
 
 
 def _near(source: Path | FramePattern) -> str:
@@ -304,20 +416,24 @@ def _probe_movie(path: Path) -> PlateProbe:
             pixel_type=f"uint{movie.bits}",
             color_tag=ColorTag("nclc", movie.nclc) if movie.nclc else None,
             warnings=tuple(warnings),
+            channels=tuple((name, f"uint{movie.bits}") for name in ("RGBA" if movie.has_alpha else "RGB")),
+            alpha="unassociated" if movie.has_alpha else None,
+            codec=movie.codec,
         )
 
 
 def check_frames(
     path_or_pattern: Path | FramePattern, frames: FrameRange, *, size: tuple[int, int], missing: Collection[int] = ()
 ) -> list[FarmError]:
-    """Every fault of the frames a shot needs: absent, incomplete, or not of `size` (width, height).
+    """Every fault of the frames a shot needs: absent, incomplete, not of `size` (width, height), or not of one type.
 
     In place of the frames in `missing`, those that stand in for them are needed. One fault per kind with the numbers
     it concerns, never one per frame. Nothing is decoded except in a movie, of which the first and the last frame are.
     """
     where = Where(file=str(path_or_pattern))
     try:
-        if _is_movie(path_or_pattern):
+        kind = kind_of(path_or_pattern)
+        if kind == "movie":
             return _check_movie(Path(str(path_or_pattern)), frames, size, missing)
         there = _on_disk(path_or_pattern)
         needed = _needed(path_or_pattern, frames, missing, there)
@@ -326,21 +442,21 @@ def check_frames(
     known = set(there)
     absent = [n for n in needed if n not in known]
     unreadable: dict[str, list[int]] = {}
-    other_size: dict[tuple[int, int], list[int]] = {}
+    sizes: dict[str, list[int]] = {}
+    types: dict[str, list[int]] = {}
     faults: list[FarmError] = []
     for n in (n for n in needed if n in known):
         path = _file(path_or_pattern, n)
         try:
-            parts = exr.examine(path)
-            part = parts[exr.picture_part(parts, path)]
+            its_size, its_type, _ = _outline(path, kind)
         except InputError as fault:
             unreadable.setdefault(fault.what.removeprefix(path.name).strip(), []).append(n)
             continue
         except FarmError as fault:
             faults.append(fault)
             continue
-        if (part.display.width, part.display.height) != size:
-            other_size.setdefault((part.display.width, part.display.height), []).append(n)
+        sizes.setdefault(its_size, []).append(n)
+        types.setdefault(its_type, []).append(n)
     name = Path(str(path_or_pattern)).name
 
     def said(numbers: Sequence[int]) -> str:
@@ -353,10 +469,37 @@ def check_frames(
         faults.append(PlateMissing(what, where=where))
     for reason, numbers in unreadable.items():
         faults.append(PlateUnreadable(f"{name}: {said(numbers)}: {reason}", where=where))
-    for (width, height), numbers in other_size.items():
-        what = f"{name}: {said(numbers)}: {width}x{height}, the plate is {size[0]}x{size[1]}"
-        faults.append(PlateUnreadable(what, fix="write all frames of the plate in one size", where=where))
+    for numbers, found, usual in (*_odd_ones(sizes, f"{size[0]}x{size[1]}"), *_odd_ones(types, None)):
+        what = f"{name}: {said(numbers)}: {found}, the plate is {usual}"
+        faults.append(PlateUnreadable(what, fix="write all frames of the plate in one size and one type", where=where))
     return faults
+
+
+def _odd_ones(found: Mapping[str, list[int]], planned: str | None) -> list[tuple[list[int], str, str]]:
+    """The frames that are not what they should be, with what they are and what they should be.
+
+    That is what was planned for, or what most of them are when some are what was planned: it was the first frame that
+    was looked at then, and it may be the odd one.
+    """
+    if not found:
+        return []
+    usual = max(found, key=lambda value: (len(found[value]), value == planned))
+    wanted = usual if planned is None or planned in found else planned
+    return [(numbers, value, wanted) for value, numbers in found.items() if value != wanted]
+
+
+def _outline(path: Path, kind: Kind) -> tuple[str, str, int]:
+    """The size as WxH, the type and the uncompressed bytes of a file.
+
+    Raises PlateMissing, PlateUnreadable, StorageError.
+    """
+    if kind != "exr":
+        header = rasters.examine(path)
+        return f"{header.width}x{header.height}", header.pixel_type, header.bytes_unpacked
+    parts = exr.examine(path)
+    part = parts[exr.picture_part(parts, path)]
+    unpacked = sum(one.bytes_unpacked for one in parts)
+    return f"{part.display.width}x{part.display.height}", part.pixel_type, unpacked
 
 
 def frame_bytes(
@@ -367,11 +510,11 @@ def frame_bytes(
     In place of the frames in `missing`, those that stand in for them are looked at. Raises PlateMissing,
     PlateUnreadable, StorageError.
     """
-    if _is_movie(path_or_pattern):
+    kind = kind_of(path_or_pattern)
+    if kind == "movie":
         return None
     needed = _needed(path_or_pattern, frames, missing, _on_disk(path_or_pattern) if missing else ())
-    sizes = (sum(part.bytes_unpacked for part in exr.examine(_file(path_or_pattern, n))) for n in needed)
-    return max(sizes, default=0)
+    return max((_outline(_file(path_or_pattern, n), kind)[2] for n in needed), default=0)
 
 
 def _needed(
@@ -401,26 +544,86 @@ def _check_movie(path: Path, frames: FrameRange, size: tuple[int, int], missing:
 # --------------------------------------------------------------------------- writing
 
 
-def write_exr(
-    path: Path, frame: PlateFrame, *, rgb: np.ndarray, where: np.ndarray, attributes: Mapping[str, object]
-) -> None:
-    """Write a frame in the plate's own class, with R, G and B replaced by `rgb` where `where` is true.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What frames are delivered as; `plate` is the plate's own class. `compression` is that of EXR."""
 
-    `rgb` (H, W, 3) float32 and `where` (H, W) bool cover the display window. Everything else of an EXR plate (other
-    pixels, channels, parts, attributes) is written as it was read, bit for bit; lossy compression becomes ZIP. Of a
-    frame that was stood in for, the time is that of `attributes` alone: its header is another frame's. A movie's frame
-    becomes a float EXR whose other pixels equal our decode. Attributes: timeCode as 'HH:MM:SS:FF' (`;`
-    before FF when drop-frame), framesPerSecond as Fraction, colorInteropID and our own as str, pixelAspectRatio
-    as float (for a movie; an EXR keeps its own).
+    format: Literal["plate", "exr-half", "exr-float", "dpx10", "tiff16", "png16"] = "plate"
+    compression: exr.Compression = "zip"
+
+    @property
+    def exact(self) -> bool:
+        """Whether pixels outside the matte come back as the plate's own bits."""
+        return self.format == "plate" and self.compression != "dwaa"
+
+    def suffix(self, source: Path | FramePattern) -> str:
+        """The suffix of the files that a plate is delivered as."""
+        by_format = {"dpx10": ".dpx", "tiff16": ".tif", "png16": ".png"}
+        if self.format == "plate" and kind_of(source) != "movie":
+            return _suffix(source)
+        return by_format.get(self.format, ".exr")
+
+
+def write(
+    path: Path,
+    frame: PlateFrame,
+    *,
+    rgb: np.ndarray,
+    where: np.ndarray,
+    attributes: Mapping[str, object],
+    form: Form,
+) -> None:
+    """Write a frame as `form` says, with R, G and B replaced by `rgb` where `where` is true.
+
+    `rgb` (H, W, 3) float32 and `where` (H, W) bool cover the display window. In the plate's own class everything else
+    of the file (other pixels, channels, parts, attributes) is written as it was read, bit for bit; only the
+    compression of an EXR is the form's. Of a frame that was stood in for, the time is that of `attributes` alone: its
+    header is another frame's. A movie's frame becomes a float EXR whose other pixels equal our decode. In any other
+    form all of `rgb` is converted to its numbers; colours are not.
+
+    Attributes: timeCode as 'HH:MM:SS:FF' (`;` before FF when drop-frame), framesPerSecond as Fraction, colorInteropID
+    and our own as str, pixelAspectRatio as float. A plate's own class keeps what its header says itself; a movie's
+    frames and other forms have these alone.
 
     Raises StorageError; the file appears whole or not at all.
     """
-    if frame.native is not None:
-        not_its_own = exr.TIMES if frame.stood_in else ()
-        exr.write_back(path, frame.native, rgb=rgb, where=where, attributes=attributes, without=not_its_own)
-        return
     if rgb.shape != frame.rgb.shape or where.shape != rgb.shape[:2] or where.dtype != np.bool_:
         raise ValueError(f"rgb {rgb.shape} and where {where.shape} {where.dtype} do not fit {frame.rgb.shape}")
-    merged = frame.rgb.copy()
-    merged[where] = rgb[where]
-    exr.write_rgb(path, merged, attributes=attributes)
+    if form.format == "plate":
+        _write_own(path, frame, rgb=rgb, where=where, attributes=attributes, compression=form.compression)
+    elif form.format == "exr-half" or form.format == "exr-float":
+        pixel_type = "half" if form.format == "exr-half" else "float"
+        exr.write_rgb(path, rgb, attributes=attributes, pixel_type=pixel_type, compression=form.compression)
+    else:
+        rasters.write_rgb(path, rgb, format=form.format, attributes=attributes)
+
+
+def _write_own(
+    path: Path,
+    frame: PlateFrame,
+    *,
+    rgb: np.ndarray,
+    where: np.ndarray,
+    attributes: Mapping[str, object],
+    compression: exr.Compression,
+) -> None:
+    native = frame.native
+    if isinstance(native, exr.ExrPixels):
+        without = exr.TIMES if frame.stood_in else ()
+        exr.write_back(
+            path, native, rgb=rgb, where=where, attributes=attributes, compression=compression, without=without
+        )
+    elif isinstance(native, rasters.RasterPixels):
+        own_time = not frame.stood_in
+        rasters.write_back(path, native, rgb=rgb, where=where, attributes=attributes, own_time=own_time)
+    else:
+        merged = np.where(where[..., None], rgb, frame.rgb)
+        exr.write_rgb(path, merged, attributes=attributes, compression=compression)
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """The picture of a still file of any kind that is written here, (H, W, 3) half or float32 in its own encoding.
+
+    Raises PlateMissing, PlateUnreadable, StorageError.
+    """
+    return read_frame(path).rgb

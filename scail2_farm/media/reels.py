@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import av
 import av.error
 
 from scail2_farm.errors import PlateMissing, PlateUnreadable, Where, storage_error
 from scail2_farm.frames import FramePattern
 from scail2_farm.media import exr
-from scail2_farm.media.movies import OPEN_OPTIONS
+from scail2_farm.media.containers import opened
+from scail2_farm.media.plates import kind_of
 
 KEYS = ("reel_name", "reel", "tape", "com.apple.proapps.reel", "com.apple.quicktime.reel")
 
 
 def reel_of(source: Path | FramePattern) -> str | None:
-    """The reel in a movie's metadata or in the header of a sequence's first frame; None when it says none.
+    """The reel in a movie's metadata or in the header of an EXR sequence's first frame; None when nothing says it.
 
     Raises PlateMissing, PlateUnreadable, StorageError.
     """
     if isinstance(source, Path):
         return _movie_reel(source)
+    if kind_of(source) != "exr":
+        return None
     numbers = source.on_disk()
     if not numbers:
         raise PlateMissing(f"there is no file {source.name_with_hashes}", where=Where(file=str(source)))
@@ -33,7 +35,7 @@ def reel_of(source: Path | FramePattern) -> str | None:
 
 def _movie_reel(path: Path) -> str | None:
     try:
-        with av.open(f"file:{path.absolute()}", options=dict(OPEN_OPTIONS)) as container:
+        with opened(path) as container:
             places = [stream.metadata for stream in container.streams] + [container.metadata]
     except (av.error.InvalidDataError, av.error.EOFError, ValueError) as error:
         where = Where(file=str(path))

@@ -28,7 +28,14 @@ class Still:
 
 
 class RasterUnreadable(Exception):
-    """What is wrong with a raster file, in words that follow its name; the reader's caller says whose fault it is."""
+    """What is wrong with a raster file, in words that follow its name; the reader's caller says whose fault it is.
+
+    `fix` is the instruction that goes with it, None for the caller's own.
+    """
+
+    def __init__(self, what: str, *, fix: str | None = None):
+        super().__init__(what)
+        self.fix = fix
 
 
 class RasterMissing(RasterUnreadable):
@@ -95,8 +102,11 @@ def whiteness(pixels: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     if len([name for name in names if name != "A"]) < 3:
         return np.ascontiguousarray(pixels[..., 0], np.float32)
     red, green, blue = (pixels[..., index].astype(np.float32) for index in range(3))
+    gray = (red == green) & (green == blue)
+    if gray.all():
+        return red
     luma = np.float32(0.2126) * red + np.float32(0.7152) * green + np.float32(0.0722) * blue
-    return np.where((red == green) & (green == blue), red, luma)
+    return np.where(gray, red, luma)
 
 
 def _open(path: Path) -> oiio.ImageInput:

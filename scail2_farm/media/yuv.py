@@ -3,8 +3,9 @@
 Why not swscale: untagged input decodes as BT.601 whatever its size, its white is 65280 of 65535, and it clips
 super-white (colour.md §4). Here black is 0.0, white is 1.0, and what lies beyond survives.
 
-Chroma is taken to be sited on the left luma sample across and midway between two lines down (H.264, HEVC, ProRes,
-DNx: the default of all of them). It is interpolated linearly on reading and filtered 1-2-1 on writing.
+Chroma is interpolated linearly on reading, from where its samples lie: on the left luma sample across and midway
+between two lines down, unless the file says another siting. It is written at that same siting ("left": H.264, HEVC,
+ProRes, DNx), filtered 1-2-1 across and 1-1 down.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Literal
 import numpy as np
 
 Matrix = Literal["601", "709", "2020"]
+Siting = Literal["left", "centre", "topleft", "top"]
+"""Where a chroma sample lies: on a luma sample across (left, topleft) and down (topleft, top), else midway of two."""
 LUMA_WEIGHTS: dict[Matrix, tuple[float, float]] = {
     "601": (0.299, 0.114),
     "709": (0.2126, 0.0722),
@@ -57,20 +60,26 @@ def to_codes(values: np.ndarray, *, bits: int) -> np.ndarray:
     return np.clip(np.rint(values), reserved, (1 << bits) - 1 - reserved).astype(np.uint16)
 
 
-def chroma_to_full(plane: np.ndarray, *, width: int, height: int) -> np.ndarray:
-    """A chroma plane at half width, or half width and height, interpolated to full size as float32."""
+def chroma_to_full(plane: np.ndarray, *, width: int, height: int, siting: Siting = "left") -> np.ndarray:
+    """A chroma plane at half or quarter width, half height, or both, interpolated to full size as float32."""
     full = plane.astype(np.float32)
-    if full.shape[0] != height:
-        full = _double_midway(full)[:height]
-    if full.shape[1] != width:
-        full = _double_left(full)[:, :width]
-    return full
+    while full.shape[0] < height:
+        full = _doubled(full, axis=0, on_luma=siting in ("topleft", "top"))
+    full = full[:height]
+    while full.shape[1] < width:
+        full = _doubled(full, axis=1, on_luma=siting in ("left", "topleft"))
+    return full[:, :width]
 
 
 def chroma_to_half_width(plane: np.ndarray) -> np.ndarray:
     """A full-size chroma plane of even width at half width: 1-2-1 around every second sample."""
     before = np.concatenate([plane[:, :1], plane[:, 1:-1:2]], axis=1)
     return (before + 2 * plane[:, 0::2] + plane[:, 1::2]) / 4
+
+
+def chroma_to_half_height(plane: np.ndarray) -> np.ndarray:
+    """A chroma plane of even height at half height: the mean of two lines, midway between them."""
+    return (plane[0::2] + plane[1::2]) / 2
 
 
 def _levels(bits: int, *, legal: bool) -> tuple[float, float, float, float]:
@@ -81,20 +90,18 @@ def _levels(bits: int, *, legal: bool) -> tuple[float, float, float, float]:
     return 0.0, (1 << bits) - 1.0, float(1 << (bits - 1)), (1 << bits) - 1.0
 
 
-def _double_left(plane: np.ndarray) -> np.ndarray:
-    """Twice the columns: each sample, then its mean with the next."""
-    after = np.concatenate([plane[:, 1:], plane[:, -1:]], axis=1)
-    full = np.empty((plane.shape[0], plane.shape[1] * 2), plane.dtype)
-    full[:, 0::2] = plane
-    full[:, 1::2] = (plane + after) / 2
-    return full
-
-
-def _double_midway(plane: np.ndarray) -> np.ndarray:
-    """Twice the lines: three quarters of the sample and a quarter of its neighbour above, then below."""
-    above = np.concatenate([plane[:1], plane[:-1]])
-    below = np.concatenate([plane[1:], plane[-1:]])
-    full = np.empty((plane.shape[0] * 2, plane.shape[1]), plane.dtype)
-    full[0::2] = plane * 0.75 + above * 0.25
-    full[1::2] = plane * 0.75 + below * 0.25
+def _doubled(plane: np.ndarray, *, axis: int, on_luma: bool) -> np.ndarray:
+    """Twice the lines (axis 0) or columns (1), from samples lying on every second of them, else midway between two."""
+    full = np.empty([size * (1 + (axis == index)) for index, size in enumerate(plane.shape)], plane.dtype)
+    few, many = plane.swapaxes(0, axis), full.swapaxes(0, axis)
+    if on_luma:
+        many[0::2] = few
+        many[1:-1:2] = (few[:-1] + few[1:]) * 0.5
+        many[-1] = few[-1]
+    else:
+        quarter = few * 0.25
+        many[0::2] = many[1::2] = few - quarter
+        many[2::2] += quarter[:-1]
+        many[1:-1:2] += quarter[1:]
+        many[0], many[-1] = few[0], few[-1]
     return full

@@ -1,4 +1,4 @@
-"""Small whole submissions: real EXR plates, mattes, references, an OTIO cut and a manifest, written to a folder."""
+"""Small whole submissions: real plates, mattes, references, an OTIO cut and a manifest, written to a folder."""
 
 import json
 import os
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import OpenEXR
+import OpenImageIO as oiio
 import yaml
 from PIL import Image
 
-from scail2_farm.documents import SealedShot
+from scail2_farm.documents import SealedShot, Take, read_document
 from scail2_farm.seal import seal
 from scail2_farm.shots import Shot
 
@@ -37,10 +38,10 @@ def plate_pixels(seed: int, frame: int) -> np.ndarray:
     return picture.astype(np.float16)
 
 
-def matte_pixels(box: tuple[int, int, int, int]) -> np.ndarray:
-    """A box (left, top, width, height) with a soft rim, 8 bit."""
+def matte_pixels(box: tuple[int, int, int, int], size: tuple[int, int] = (WIDTH, HEIGHT)) -> np.ndarray:
+    """A box (left, top, width, height) with a soft rim, 8 bit, in a picture of a size (width, height)."""
     left, top, width, height = box
-    matte = np.zeros((HEIGHT, WIDTH), np.uint8)
+    matte = np.zeros((size[1], size[0]), np.uint8)
     matte[top : top + height, left : left + width] = 128
     matte[top + 1 : top + height - 1, left + 1 : left + width - 1] = 255
     return matte
@@ -59,6 +60,53 @@ def write_exr(path: Path, rgb: np.ndarray, *, frame: int, tag: str | None = "lin
         header["colorInteropID"] = tag
     path.parent.mkdir(parents=True, exist_ok=True)
     OpenEXR.File(header, {"RGB": rgb}).write(str(path))
+
+
+def integers(bits: int, channels: int, frame: int, size: tuple[int, int] = (WIDTH, HEIGHT)) -> np.ndarray:
+    """A picture of codes (H, W, channels) over their whole range, grainy, brighter from frame to frame."""
+    rng = np.random.default_rng([bits, channels, frame])
+    ramp = np.linspace(0.1, 0.7, size[0])[None, :, None] * np.linspace(1.0, 0.8, channels)
+    picture = ramp + 0.01 * frame + rng.normal(0, 0.02, (size[1], size[0], channels))
+    picture[:2], picture[-2:] = 0, 1
+    return np.rint(picture.clip(0, 1) * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def write_image(path: Path, codes: np.ndarray, *, bits: int, **attributes: Any) -> None:
+    """A DPX, TIFF or PNG of these codes (H, W, channels) by OpenImageIO; alpha is not multiplied in.
+
+    Attributes are OpenImageIO's, their colons as __.
+    """
+    height, width, channels = codes.shape
+    spec = oiio.ImageSpec(width, height, channels, oiio.UINT8 if bits == 8 else oiio.UINT16)
+    spec["oiio:UnassociatedAlpha"] = 1
+    spec["oiio:BitsPerSample"] = bits
+    for name, value in attributes.items():
+        key = name.replace("__", ":")
+        spec.attribute(key, *value) if isinstance(value, tuple) else spec.attribute(key, value)
+    if bits == 10:
+        codes = codes << 6 | codes >> 4
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = oiio.ImageOutput.create(str(path))
+    assert image is not None, oiio.geterror()
+    assert image.open(str(path), spec), image.geterror()
+    assert image.write_image(np.ascontiguousarray(codes)), image.geterror()
+    assert image.close(), image.geterror()
+
+
+def read_image(path: Path) -> tuple[np.ndarray, oiio.ImageSpec]:
+    """The codes (H, W, channels) of a DPX, TIFF or PNG as OpenImageIO reads them, and its header."""
+    as_stored = oiio.ImageSpec()
+    as_stored["oiio:UnassociatedAlpha"] = 1
+    image = oiio.ImageInput.open(str(path), as_stored)
+    assert image is not None, oiio.geterror()
+    spec = image.spec()
+    codes = image.read_image(spec.format)
+    assert codes is not None, image.geterror()
+    image.close()
+    codes = codes.reshape(spec.height, spec.width, -1)
+    if spec.getattribute("oiio:BitsPerSample") == 10:
+        codes = np.rint(codes.astype(np.float64) * 1023 / 65535).astype(np.uint16)
+    return codes, spec
 
 
 def read_exr(path: Path) -> np.ndarray:
@@ -129,15 +177,59 @@ class Cut:
             path = self.folder / "plates" / shot / f"{shot}.{FIRST_FILE + index}.exr"
             write_exr(path, plate_pixels(seed, index), frame=FIRST_TC + index, tag=tag)
 
-    def matte(self, shot: str, name: str, count: int, box: tuple[int, int, int, int], first: int = FIRST_FILE) -> None:
+    def plate_file(self, shot: str, number: int, suffix: str = ".exr") -> Path:
+        """The file of a plate's frame."""
+        return self.folder / "plates" / shot / f"{shot}.{number}{suffix}"
+
+    def matte(
+        self,
+        shot: str,
+        name: str,
+        count: int,
+        box: tuple[int, int, int, int],
+        first: int = FIRST_FILE,
+        size: tuple[int, int] = (WIDTH, HEIGHT),
+    ) -> None:
         """A PNG matte sequence; the box moves one pixel a frame to the right."""
         folder = self.folder / "mattes" / shot
         folder.mkdir(parents=True, exist_ok=True)
         for index in range(count):
-            moved = (min(box[0] + index, WIDTH - box[2]), *box[1:])
-            Image.fromarray(matte_pixels(moved)).save(folder / f"{name}.{first + index:04d}.png")
+            moved = (min(box[0] + index, size[0] - box[2]), *box[1:])
+            Image.fromarray(matte_pixels(moved, size)).save(folder / f"{name}.{first + index:04d}.png")
 
-    def clip(self, shot: str, *, first: int, count: int, available: int, **more: Any) -> dict[str, Any]:
+    def played(
+        self,
+        shot: str,
+        count: int,
+        *,
+        suffix: str = ".exr",
+        movie: str | None = None,
+        size: tuple[int, int] = (WIDTH, HEIGHT),
+        box: tuple[int, int, int, int] = (20, 10, 20, 30),
+        **more: Any,
+    ) -> dict[str, Any]:
+        """All that a plate of `count` frames lacks to be a submission: a character, his mattes, and a clip of it all.
+
+        The plate is a sequence with this suffix, or the movie at a relative path.
+        """
+        self.character("ada", "blue", (220, 30, 30))
+        self.manifest["cast"] = [{"when": {"clip": "SH*"}, "characters": [{"id": "ada"}]}]
+        self.matte(shot, "ada", count, box, first=1 if movie else FIRST_FILE, size=size)
+        if movie is not None:
+            reference = {
+                "OTIO_SCHEMA": "ExternalReference.1",
+                "metadata": {},
+                "name": "",
+                "available_range": span(FIRST_TC, count),
+                "available_image_bounds": None,
+                "target_url": movie,
+            }
+            more = {"media_references": {"DEFAULT_MEDIA": reference}} | more
+        return self.clip(shot, first=0, count=count, available=count, suffix=suffix, **more)
+
+    def clip(
+        self, shot: str, *, first: int, count: int, available: int, suffix: str = ".exr", **more: Any
+    ) -> dict[str, Any]:
         """A Clip.2 of an image sequence, `first` frames into it."""
         reference = {
             "OTIO_SCHEMA": "ImageSequenceReference.1",
@@ -147,7 +239,7 @@ class Cut:
             "available_image_bounds": None,
             "target_url_base": f"plates/{shot}/",
             "name_prefix": f"{shot}.",
-            "name_suffix": ".exr",
+            "name_suffix": suffix,
             "start_frame": FIRST_FILE,
             "frame_step": 1,
             "rate": 24.0,
@@ -209,8 +301,11 @@ class Cut:
     def version(self, shot: str, version: int = 1) -> Path:
         return self.folder / "edit.scail2" / "shots" / shot / f"v{version:03d}"
 
-    def frame(self, shot: str, number: int, version: int = 1) -> Path:
-        return self.version(shot, version) / f"{shot}_scail2_v{version:03d}.{number:04d}.exr"
+    def frame(self, shot: str, number: int, version: int = 1, suffix: str = ".exr") -> Path:
+        return self.version(shot, version) / f"{shot}_scail2_v{version:03d}.{number:04d}{suffix}"
+
+    def take(self, shot: str, version: int = 1) -> Take:
+        return read_document(self.version(shot, version) / "take.json", Take)
 
     def comp_matte(self, shot: str, number: int, version: int = 1) -> np.ndarray:
         name = f"{shot}_scail2_v{version:03d}_comp_matte.{number:04d}.exr"

@@ -168,8 +168,13 @@ ALIASES = "a: &a [1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
 )
 
 
-def other_format(cut: Cut) -> None:
-    cut.manifest["deliver"] = {"format": "dpx10"}
+def no_config(cut: Cut) -> None:
+    cut.manifest["color"] = {"config": "show.ocio"}
+    cut.write()
+
+
+def movie_too_small(cut: Cut) -> None:
+    cut.manifest["deliver"] = {"movie": "dnxhr"}
     cut.write()
 
 
@@ -220,7 +225,8 @@ CASES: dict[str, tuple[Callable[[Cut], None], str, str]] = {
         "SF-SUBMISSION-INVALID",
         "mapping of keys",
     ),
-    "another format": (other_format, "SF-SUBMISSION-INVALID", "dpx10"),
+    "no OCIO config": (no_config, "SF-COLOR-SPACE-UNKNOWN", "show.ocio"),
+    "a movie too small for its codec": (movie_too_small, "SF-SUBMISSION-INVALID", "256x120"),
 }
 
 

@@ -25,7 +25,7 @@ from scail2_farm.documents import (
     Segment,
     Span,
 )
-from scail2_farm.media.color import CONFIG
+from scail2_farm.media.spaces import CONFIG
 from scail2_farm.render import render
 
 PARITY = Path(__file__).resolve().parents[1] / "parity"

@@ -211,7 +211,7 @@ def test_a_segment_without_them_is_forgotten_where_they_are_wished_for(delivered
     lasts(delivered, 20)
     (shot,) = sealed([planned_shot(delivered)], weights=delivered.weights, work=tmp_path / "work")
     places = {"folder": delivered.folder / "edit.scail2", "work": tmp_path / "work"}
-    without, wished = deliver.Wishes(raw=False, movie=False), deliver.Wishes(raw=True, movie=False)
+    without, wished = deliver.Wishes(raw=False, movie=None), deliver.Wishes(raw=True, movie=None)
     there = (True, True, True, False, False)
     assert deliver.restore(shot, **places, wishes=without) == there
     assert deliver.restore(shot, **places, wishes=without) == there, "they stay"
@@ -248,7 +248,7 @@ def test_a_movie_plate_is_put_back_by_its_own_numbers(delivered: Cut):
 def test_delivering_again_finds_what_was_delivered(delivered: Cut):
     """Killed between its rename and its word, a delivery is found; another one is never made of the same take."""
     (shot,) = sealed([planned_shot(delivered)], weights=delivered.weights, work=delivered.folder / "w")
-    wishes = deliver.Wishes(raw=False, movie=False)
+    wishes = deliver.Wishes(raw=False, movie=None)
     places = {"folder": delivered.folder / "edit.scail2", "work": delivered.folder / "w"}
     take, folder = deliver.deliver(shot, **places, wishes=wishes)
     assert (take, folder) == (record(delivered, 1), delivered.version("SH010"))

@@ -131,9 +131,10 @@ def test_a_delivered_frame_is_the_engines(one_shot: Cut, farm):
     """raw -> plate's space and size -> comp over the plate gives the delivered frame."""
     from scail2_farm.frames import FramePattern
     from scail2_farm.media.canvas import Canvas
-    from scail2_farm.media.color import ModelColor, decide
+    from scail2_farm.media.color import ModelColor, Said, decide
     from scail2_farm.media.comp import comp
     from scail2_farm.media.plates import probe
+    from scail2_farm.media.spaces import load_config
     from scail2_farm.render import to_plate
 
     edit = one_shot.write()
@@ -141,7 +142,7 @@ def test_a_delivered_frame_is_the_engines(one_shot: Cut, farm):
     take = read_document(one_shot.version("SH010") / "take.json", Take)
     pattern = FramePattern.parse(take.plate.path)
     assert pattern is not None
-    color = ModelColor(decide(manifest_space=None, probe=probe(pattern)))
+    color = ModelColor(decide(probe(pattern), said=Said(), config=load_config(None)))
     canvas = Canvas.fit(80, 48, pixel_aspect=1.0, budget=(64, 32))
     for n in (1002, 1008, 1015):
         raw = read_exr(one_shot.version("SH010") / f"raw/SH010_scail2_v001_raw.{n}.exr")
@@ -149,7 +150,8 @@ def test_a_delivered_frame_is_the_engines(one_shot: Cut, farm):
         assert raw.std() > 0.02, "the model's picture is a picture"
         plate = read_exr(one_shot.folder / f"plates/SH010/SH010.{n}.exr")
         matte = one_shot.comp_matte("SH010", n)
-        again = comp(plate.astype(np.float32), to_plate(raw, canvas=canvas, color=color), matte)
+        generated = to_plate(raw, canvas=canvas, color=color, box=(0, 0, 80, 48))
+        again = comp(plate.astype(np.float32), generated, matte)
         again = np.clip(again, -65504, 65504).astype(np.float16)
         where = matte > 0
         assert (bits(again)[where] == bits(read_exr(one_shot.frame("SH010", n)))[where]).all()

@@ -108,7 +108,7 @@ def in_worker() -> None:
     from scail2_farm.media import plates
 
     around(Worker, "_say", "P4", lambda _, said: "after" if isinstance(said, StepSaid) and said.seconds else "")
-    around(plates, "write_exr", "P5", always("after"))
+    around(plates, "write", "P5", always("after"))
     around(render, "write_text", "P6", lambda path, _: "before" if path.name == REPORT else "")
     around(deliver, "_copy", "P10", always("after"))
 

@@ -80,7 +80,7 @@ def in_worker() -> None:
         if source.parent.name == "frames":
             full_at("delivered", int(source.stem))
 
-    before(plates, "write_exr", rendered)
+    before(plates, "write", rendered)
     before(deliver, "_copy", delivered)
 
 

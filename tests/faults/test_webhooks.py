@@ -404,7 +404,7 @@ def accept(ledger: Ledger, name: str) -> None:
         deliver_to="/shots",
         cut=None,
         raw=False,
-        movie=False,
+        movie=None,
         submission="{}",
         warnings=(),
         seen=0,

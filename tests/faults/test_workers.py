@@ -215,7 +215,7 @@ class Walk:
             self.publish(shot, index)
 
     def deliver(self, shot: SealedShot, to: str) -> DoneSaid | FailedSaid:
-        task = DeliverTask(shot=shot, work=str(self.work), to=to, raw=False, movie=True)
+        task = DeliverTask(shot=shot, work=str(self.work), to=to, raw=False, movie="prores")
         return self.bench.done(self.child, task, "deliver")[0]
 
 

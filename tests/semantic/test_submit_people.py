@@ -18,8 +18,9 @@ sys.path.insert(0, str(E2E))
 
 from submissions import Cut, read_exr, write_exr  # noqa: E402
 
-from scail2_farm.media.color import ModelColor, decide  # noqa: E402
+from scail2_farm.media.color import ModelColor, Said, decide  # noqa: E402
 from scail2_farm.media.plates import probe  # noqa: E402
+from scail2_farm.media.spaces import load_config  # noqa: E402
 
 WIDTH, HEIGHT, FRAMES = 192, 128, 9
 NAMES = {1: "ada", 2: "ben"}
@@ -64,7 +65,7 @@ def delivered_people(cut: Cut, drawn: Scene) -> dict[int, str]:
 
     pattern = FramePattern.parse(str(cut.folder / "plates/SH010/SH010.####.exr"))
     assert pattern is not None
-    color = ModelColor(decide(manifest_space=None, probe=probe(pattern)))
+    color = ModelColor(decide(probe(pattern), said=Said(), config=load_config(None)))
     frames = np.stack(
         [color.to_model(read_exr(cut.frame("SH010", 1001 + i)).astype(np.float32)) for i in range(FRAMES)]
     )

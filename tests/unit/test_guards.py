@@ -52,7 +52,7 @@ class Rendered:
     plates: Path
 
     def path(self, kind: str, frame: int) -> Path:
-        return self.folder / kind / file_name(frame)
+        return self.folder / kind / file_name(self.segment, kind, frame)
 
     def raw(self, frame: int, picture: np.ndarray) -> None:
         exr.write_rgb(self.path("raw", frame), picture, attributes={"timeCode": f"01:00:00:{frame - FIRST:02d}"})

@@ -35,8 +35,9 @@ from scail2_farm.documents import (
 from scail2_farm.errors import FrameTruncated
 from scail2_farm.media import exr, movies
 from scail2_farm.media.canvas import Canvas
-from scail2_farm.media.color import decide
+from scail2_farm.media.color import Said, decide
 from scail2_farm.media.plates import probe
+from scail2_farm.media.spaces import load_config
 
 FRAMES = 5
 IDENTITY = {"blue": (0, 0, 255), "red": (255, 0, 0)}
@@ -66,7 +67,7 @@ def shot(tmp_path: Path) -> Callable[..., Segment]:
         (tmp_path / "mattes").mkdir(exist_ok=True)
         Image.fromarray(matte_pixels(matte_box(number))).save(tmp_path / f"mattes/ada.{number}.png")
     canvas = Canvas.fit(WIDTH, HEIGHT, pixel_aspect=1.0, budget=(96, 64))
-    color = decide(manifest_space=None, probe=probe(tmp_path / "plates/sh.1001.exr"))
+    color = decide(probe(tmp_path / "plates/sh.1001.exr"), said=Said(), config=load_config(None))
 
     def make(**more: Any) -> Segment:
         fields: dict[str, Any] = {
@@ -276,7 +277,7 @@ def test_a_movie_is_held_beyond_its_end(shot, tmp_path, tiny):
     pictures = [np.full((HEIGHT, WIDTH, 3), 0.1 * (index + 1)) for index in range(4)]
     movies.write_movie(tmp_path / "a.mov", pictures, rate=Fraction(24), timecode="01:00:00:00")
     found = probe(tmp_path / "a.mov")
-    color = decide(manifest_space=None, probe=found)
+    color = decide(found, said=Said(), config=load_config(None))
     span = Span(first=0, count=FRAMES)
     source = plate(
         tmp_path,

@@ -276,8 +276,6 @@ def test_the_nearest_clips_are_named(tmp_path: Path):
     [
         (CAST + "\nretime: bake", "`retime: bake`"),
         (CAST + "\nnumbering: '1001'", "`numbering: 1001`"),
-        (CAST + "\ndeliver: {format: dpx10}", "`dpx10` frames"),
-        (CAST + "\ncolor: {config: studio.ocio}", "color config"),
         (CAST + "\ndefaults: {preset: lightning}", "`lightning` preset"),
         ("cast: [{when: {clip: '*'}, characters: [{id: hero}], preset: lightning}]", "`lightning` preset"),
         (CAST + "\nshots: [{id: AGM_010, preset: lightning}]", "`lightning` preset"),

@@ -1,24 +1,11 @@
 """Pictures the media tests share: real ones beside the repository, small ones made here."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import OpenEXR
 import pytest
-
-
-@pytest.fixture(scope="session")
-def media() -> Path:
-    """The folder of real media; without it the test is skipped, or fails when all is required."""
-    folder = Path(__file__).resolve().parents[3].parent / "shared" / "media"
-    if not folder.is_dir():
-        reason = "the folder shared/media is not beside the repository"
-        if os.environ.get("SCAIL2_REQUIRE_ALL"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return folder
 
 
 @pytest.fixture

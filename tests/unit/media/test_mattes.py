@@ -48,6 +48,14 @@ def test_exr_mattes(exr_file, names, source):
     assert np.array_equal(mattes.read_matte(exr_file("m.exr", None, planes)), value.astype(np.float32))
 
 
+def test_an_exr_in_colour_gives_its_luma_and_in_gray_that_gray(exr_file):
+    value = (RAMP / 255).astype(np.float16)
+    gray = dict.fromkeys("RGB", value)
+    assert np.array_equal(mattes.read_matte(exr_file("gray.exr", None, gray)), value.astype(np.float32))
+    coloured = mattes.read_matte(exr_file("coloured.exr", None, gray | {"G": np.zeros_like(value)}))
+    assert np.allclose(coloured, value * np.float32(0.2126 + 0.0722), atol=1e-6)
+
+
 def test_an_exr_that_has_no_matte_is_refused(exr_file):
     value = np.zeros((4, 4), np.float16)
     with pytest.raises(MatteMismatch, match=r"none of Y, R G B or A, and more than one channel \(Z, id\)"):
@@ -150,6 +158,16 @@ def test_the_box_of_the_white():
     assert mattes.box(matte) == (3, 2, 4, 3)
     matte[5, 7] = 1.0
     assert mattes.box(matte) == (3, 2, 5, 4)
+
+
+def test_what_a_matte_reaches_is_all_that_is_not_black():
+    matte = np.zeros((6, 8), np.float32)
+    assert mattes.reach(matte) is None
+    matte[4, 2] = 1e-6
+    assert mattes.reach(matte) == (2, 4, 1, 1)
+    matte[0, 7] = 1.0
+    assert mattes.reach(matte) == (2, 0, 6, 5)
+    assert mattes.reach(np.ones((6, 8), np.float32)) == (0, 0, 8, 6)
 
 
 def walk(tmp_path, seen: dict[int, tuple[int, int]], count: int) -> FramePattern:

@@ -51,6 +51,29 @@ def test_a_chroma_ramp_is_interpolated_where_its_samples_lie():
     assert np.allclose(yuv.chroma_to_full(down, width=4, height=12)[1:-1, 0], np.arange(12)[1:-1])
 
 
+@pytest.mark.parametrize(
+    ("siting", "across", "down"), [("left", 0, 0.5), ("centre", 0.5, 0.5), ("topleft", 0, 0), ("top", 0.5, 0)]
+)
+def test_a_ramp_comes_back_from_every_siting(siting, across, down):
+    x, y = np.meshgrid(np.arange(8) * 2 + across, np.arange(6) * 2 + down)
+    full = yuv.chroma_to_full(3 * x + 5 * y, width=16, height=12, siting=siting)
+    x, y = np.meshgrid(np.arange(16), np.arange(12))
+    assert np.allclose(full[1:-1, 1:-1], (3 * x + 5 * y)[1:-1, 1:-1])
+
+
+def test_quarter_width_and_half_height_alone_are_interpolated_too():
+    x = np.arange(16, dtype=np.float64)[None].repeat(4, axis=0)
+    assert np.allclose(yuv.chroma_to_full(x[:, ::4], width=16, height=4)[:, :-3], x[:, :-3])
+    y = np.arange(4) * 2 + 0.5
+    assert np.allclose(yuv.chroma_to_full(y[:, None].repeat(3, axis=1), width=3, height=8)[1:-1, 0], np.arange(8)[1:-1])
+
+
+def test_half_height_is_what_its_doubling_gives_back():
+    lines = np.arange(12, dtype=np.float64)[:, None].repeat(4, axis=1)
+    half = yuv.chroma_to_half_height(lines)
+    assert np.allclose(yuv.chroma_to_full(half, width=4, height=12)[1:-1], lines[1:-1])
+
+
 @pytest.mark.parametrize(("width", "height"), [(7, 5), (8, 6)])
 def test_odd_sizes_are_cut_to_the_luma(width, height):
     plane = np.ones(((height + 1) // 2, (width + 1) // 2))
