@@ -25,15 +25,16 @@ Rooms::
     editorial/     edits in, edits out (opentimelineio stops here)
     media/         pictures in, pictures out (av, OpenEXR, OpenImageIO, PyOpenColorIO, Pillow): plates opens any of
                    exr (exrfile), rasters (dpx, tiff, png), movies (yuv, sound, containers); stills, mattes, reels;
-                   spaces, color: plate <-> model colour; canvas, comp
-    engine/        SCAIL-2: arrays in, arrays out (mlx, safetensors, tokenizers)
+                   spaces, color: plate <-> model colour; canvas, comp; broken: what is wrong with a file
+    engine/        SCAIL-2: arrays in, arrays out (mlx, safetensors, tokenizers): pipeline; dit, vae, umt5, clip; lora;
+                   weights, quantize, convert (pickles), pull, store; precision, memory, conditioning
     farm/          who does it, when (sqlite3, watchdog): daemon, hotfolder, ledger, dispatch; worker meets the corridor
     review/        what people look at: sheets
     plan.py shots.py seal.py  render.py guards.py  deliver.py    the corridor, the only place where wings meet
     search.py      offline media, found again by reel and timecode
     footage.py     media looked at before a cut uses it (`probe`)
     job.py         the corridor walked once, in this process
-    cli.py operators.py    typer and rich; words to the user, errors into exit codes (`python -m scail2_farm` too)
+    cli.py operators.py snapshots.py    typer and rich; words to the user, errors into exit codes
 
 Reading order, half an hour: README, this map, documents, plan, shots, render, engine/pipeline, farm/daemon.
 """

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from rich.markup import escape
 
-from scail2_farm import __version__, operators
-from scail2_farm.errors import FarmError, SettingsInvalid, SubmissionInvalid, Where, exit_code, storage_error
+from scail2_farm import __version__, operators, snapshots
+from scail2_farm.errors import FarmError, SubmissionInvalid, Where, exit_code, storage_error
 from scail2_farm.frames import FrameRange
-from scail2_farm.operators import JsonOption, err, out, print_json
+from scail2_farm.operators import JsonOption, err, out, print_json, show_rows, tell
 from scail2_farm.words import counted, duration
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-weights_app = typer.Typer(no_args_is_help=True, help="Snapshots of the model.", rich_markup_mode=None)
-app.add_typer(weights_app, name="weights")
+app.add_typer(snapshots.app, name="weights")
 app.add_typer(operators.app)
 
 R = TypeVar("R")
@@ -81,13 +80,8 @@ def main() -> None:
     try:
         app()
     except FarmError as error:
-        _tell([error])
+        tell([error])
         sys.exit(error.exit_code)
-
-
-def _tell(faults: Iterable[FarmError]) -> None:
-    for fault in faults:
-        err().print(f"scail2-farm: {fault}", markup=False)
 
 
 def _version(wanted: bool) -> None:
@@ -160,7 +154,7 @@ def submit(
     if faults or folder is None or job is None:
         if as_json:
             _print_plan(planned, faults)
-        _tell(faults)
+        tell(faults)
         raise typer.Exit(exit_code(faults))
     for note in planned.notes:
         err().print(f"scail2-farm: note: {note}", markup=False)
@@ -179,7 +173,7 @@ def submit(
         print_json(outcome.as_json())
     else:
         _show_outcome(outcome)
-    _tell(outcome.faults)
+    tell(outcome.faults)
     raise typer.Exit(exit_code(outcome.faults))
 
 
@@ -198,7 +192,7 @@ def check(
         _print_plan(planned, planned.faults)
     else:
         _show_plan(planned)
-    _tell(planned.faults)
+    tell(planned.faults)
     raise typer.Exit(exit_code(planned.faults))
 
 
@@ -232,7 +226,7 @@ def probe(
         print_json(looked.as_json())
     else:
         _show_looked(looked)
-    _tell(looked.faults)
+    tell(looked.faults)
     raise typer.Exit(exit_code(looked.faults))
 
 
@@ -249,11 +243,13 @@ def render_segment(
     from scail2_farm import engine
     from scail2_farm.documents import Segment, read_document
     from scail2_farm.render import finished, render
+    from scail2_farm.settings import cache_folder, load_settings
 
     document = read_document(segment, Segment)
     report = finished(Path(document.folder), document.key)
     if report is None:
-        loaded = engine.load(Path(document.weights.path))
+        cache = cache_folder(load_settings())
+        loaded = engine.load(Path(document.weights.path), precision=document.sampler.precision, cache=cache)
         with closing(render(document, engine=loaded)) as steps:
             while report is None:
                 try:
@@ -292,28 +288,6 @@ def schema(folder: Annotated[Path, typer.Argument(help="where the schemas are wr
         out().print(str(folder / name), markup=False)
 
 
-@weights_app.command("tiny")
-def weights_tiny(
-    folder: Annotated[Path, typer.Argument(help="a new folder", show_default=False)],
-    seed: Annotated[int, typer.Option(help="the same seed writes the same bytes", min=0)] = 0,
-) -> None:
-    """Write a small snapshot of random weights in the published layout, to try the farm without the real ones."""
-    from scail2_farm.engine import write_tiny_snapshot
-
-    try:
-        write_tiny_snapshot(folder, seed=seed)
-    except FileExistsError as error:
-        raise SettingsInvalid(
-            str(error), why="a snapshot is never overwritten", fix="name a folder that does not exist yet"
-        ) from None
-    except OSError as error:
-        raise storage_error(error, folder) from error
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    out().print(
-        f"wrote {folder} ({size / 1e6:.1f} MB): random weights, they make coloured noise, not people", markup=False
-    )
-
-
 # --------------------------------------------------------------------------- telling
 
 
@@ -347,6 +321,7 @@ def _planned(
     as_json: bool,
 ) -> Plan:
     from scail2_farm.plan import is_manifest, plan
+    from scail2_farm.settings import load_settings
 
     if manifest is not None and is_manifest(edit):
         raise typer.BadParameter(f"{edit.name} is a manifest itself; --manifest goes with an edit")
@@ -357,6 +332,7 @@ def _planned(
         rate=_rate(rate),
         search=[folder.absolute() for folder in search or ()],
         casting_required=casting_required,
+        loras={name: path.absolute() for name, path in load_settings().loras.items()},
     )
     try:
         return _drained(steps, lambda step: f"{step.what} ({step.done}/{step.of})")
@@ -605,9 +581,9 @@ def _show_looked(looked: Looked) -> None:
     if len(looked.found) == 1:
         (footage,) = looked.found
         rows = footage.rows()
-        _show_rows(str(footage.source), rows)
+        show_rows(str(footage.source), rows)
         if footage.sequence is not None:
-            _show_rows(
+            show_rows(
                 f"one frame of {footage.sequence.name}", [row for row in footage.sequence.rows() if row not in rows]
             )
         return
@@ -626,13 +602,3 @@ def _show_looked(looked: Looked) -> None:
     unsaid = [footage.name for footage in looked.found if footage.unsaid]
     if unsaid:
         out().print(f"no color space: {_few(unsaid)}; probe one alone to see what to write", markup=False)
-
-
-def _show_rows(title: str, rows: Iterable[tuple[str, str]]) -> None:
-    from rich.table import Column, Table
-
-    table = Table.grid(Column(style="dim", no_wrap=True), Column(overflow="fold"), padding=(0, 3, 0, 0))
-    for name, words in rows:
-        table.add_row(f"  {name}", escape(words), style="yellow" if name == "warning" else None)
-    out().print(title, markup=False, style="bold")
-    out().print(table)

@@ -481,6 +481,7 @@ def _take(
                 negative_prompt=segment.negative_prompt,
                 seed=segment.seed,
                 sampler=segment.sampler,
+                loras=segment.loras,
                 canvas=segment.canvas,
             )
             for index, segment in enumerate(shot.segments)

@@ -145,6 +145,23 @@ class Segmenting(Document):
         return self
 
 
+Precision = Literal["f32", "bf16", "f16"]
+
+
+class Lora(Document):
+    """An adapter of the transformer, by file or by the name the settings know it by, and its strength."""
+
+    path: Text | None = Field(default=None, description="a file, relative to the manifest or the character library")
+    name: Text | None = Field(default=None, description="one of `loras` in the settings: dpo, lightx2v, relight ...")
+    strength: Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)] = 1.0
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Lora:
+        if (self.path is None) == (self.name is None):
+            raise ValueError("a LoRA has a `path` or a `name`, one of the two")
+        return self
+
+
 class Chosen(Document):
     """How it is rendered, as far as a level says; defaults < character < rule < shot < segment."""
 
@@ -157,9 +174,11 @@ class Chosen(Document):
     steps: Annotated[int, Field(ge=1, le=200)] | None = None
     shift: Annotated[float, Field(gt=0, le=100)] | None = None
     guidance: Annotated[float, Field(ge=0, le=30)] | None = None
+    precision: Precision | None = Field(default=None, description="of products in the transformer; default f32")
+    loras: tuple[Lora, ...] | None = Field(default=None, description="in place of the preset's own; [] for none at all")
 
 
-PRESET_NUMBERS = ("solver", "steps", "shift", "guidance")
+PRESET_NUMBERS = ("solver", "steps", "shift", "guidance", "loras")
 """What a preset decides; said farther away than the preset is, they are the preset's own again."""
 
 
@@ -356,13 +375,6 @@ class ReferenceImage(Document):
     view: Text | None = None
 
 
-class Lora(Document):
-    """An adapter and its strength."""
-
-    path: Text
-    strength: float = 1.0
-
-
 class Character(Chosen):
     """A person to put in; how he is rendered holds unless a rule, a shot or a segment says otherwise."""
 
@@ -370,7 +382,6 @@ class Character(Chosen):
     references: Annotated[tuple[ReferenceImage, ...], Field(min_length=1)]
     prompt: str = Field(default="", description="a line of the prompt, only where the character is seen")
     slot: Slot | None = None
-    lora: tuple[Lora, ...] = ()
     matte: MatteSource | None = None
     consent: str | None = None
 
@@ -534,6 +545,14 @@ class Sampler(Document):
     steps: int
     shift: float
     guidance: float
+    precision: Precision = "f32"
+
+
+class LoraFile(Document):
+    """An adapter in force."""
+
+    path: str
+    strength: float
 
 
 class Segment(Document):
@@ -557,6 +576,7 @@ class Segment(Document):
     negative_prompt: str
     seed: int
     sampler: Sampler
+    loras: tuple[LoraFile, ...] = ()
     performers: Annotated[tuple[Performer, ...], Field(min_length=1, max_length=6)]
     weights: FileDigest
     folder: str = Field(description="where this segment leaves its frames, history and report")
@@ -604,6 +624,7 @@ class Scene(Document):
     negative_prompt: str
     seed: int
     sampler: Sampler
+    loras: tuple[LoraFile, ...] = ()
     canvas: CanvasSize
 
 
@@ -664,6 +685,7 @@ class SealedShot(Document):
             negative_prompt=own.negative_prompt,
             seed=own.seed,
             sampler=own.sampler,
+            loras=own.loras,
             performers=self.performers,
             weights=self.weights,
             folder=str(folder or segment_folder(work, own.key)),
@@ -788,6 +810,7 @@ class PlanTask(Document):
     folder: str
     returned: str = Field(description="where takes go when neither `deliver.to` nor a home says")
     seeds: dict[str, Seed] = Field(default={}, description="seeds that outrank the manifest's, by shot")
+    loras: dict[str, str] = Field(default={}, description="LoRA files by the names manifests and presets call them")
 
 
 class RenderTask(Document):

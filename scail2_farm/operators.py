@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -48,6 +48,23 @@ def out() -> Console:
 def err() -> Console:
     """How far a command is, and what is wrong."""
     return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+
+def tell(faults: Iterable[FarmError]) -> None:
+    """What is wrong, in full."""
+    for fault in faults:
+        err().print(f"scail2-farm: {fault}", markup=False)
+
+
+def show_rows(title: str, rows: Iterable[tuple[str, str]]) -> None:
+    """One thing, line by line."""
+    from rich.table import Column, Table
+
+    table = Table.grid(Column(style="dim", no_wrap=True), Column(overflow="fold"), padding=(0, 3, 0, 0))
+    for name, words in rows:
+        table.add_row(f"  {name}", escape(words), style="yellow" if name == "warning" else None)
+    out().print(title, markup=False, style="bold")
+    out().print(table)
 
 
 def print_json(document: object) -> None:

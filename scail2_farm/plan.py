@@ -151,6 +151,7 @@ def plan(
     home: Path | None = None,
     fallback: Path | None = None,
     seeds: Mapping[str, int] | None = None,
+    loras: Mapping[str, Path] | None = None,
 ) -> Generator[Probing, None, Plan]:
     """Plan an edit, or a manifest that names one or lists explicit shots.
 
@@ -162,7 +163,8 @@ def plan(
     in, or under `source_dir`; where neither is known they are a fault. What stops one shot alone goes to Plan.held.
     Takes and the returned cut go to `deliver.to`, else `home`, else `source_dir`, else `fallback`.
 
-    `seeds` are by shot, and outrank all that the manifest says of it.
+    `seeds` are by shot, and outrank all that the manifest says of it. `loras` are the files of adapters by the names
+    that manifests and presets call them.
 
     Yields what is being probed; returns the Plan with every fault found. Raises SubmissionInvalid for a path that is
     not UTF-8, since no document could name it.
@@ -197,7 +199,8 @@ def plan(
         faults.append(_nowhere(lost, read.manifest))
     elif loaded is not None and library is not None:
         root = read.root or folder  # without a root every path is absolute
-        shots, own = yield from _shots(castings, loaded, library, root, search, to / f"{name}.scail2", notes, faults)
+        takes_in = to / f"{name}.scail2"
+        shots, own = yield from _shots(castings, loaded, library, root, search, takes_in, loras or {}, notes, faults)
         held = _held(own) if dropped else {}
         faults += [fault for fault in own if not (dropped and isinstance(fault, HOLDING))]
         shots = tuple(_seeded(shot, seeds or {}) for shot in shots if shot.id not in held)
@@ -421,6 +424,7 @@ def _shots(
     root: Path,
     search: Sequence[Path],
     deliver_to: Path,
+    loras: Mapping[str, Path],
     notes: list[str],
     faults: list[FarmError],
 ) -> Generator[Probing, None, tuple[tuple[Shot, ...], list[FarmError]]]:
@@ -440,6 +444,7 @@ def _shots(
         root=root,
         find=index.relinked,
         takes=lambda shot: (take for _, take in takes(deliver_to, shot) if take is not None),
+        loras=loras,
     )
     for done, casting in enumerate(wanted):
         yield Probing(what=casting.shot, done=done, of=len(wanted))
@@ -598,6 +603,7 @@ def _shot_json(shot: Shot) -> dict[str, object]:
                 "mode": scene.mode,
                 "prompt": scene.prompt,
                 "seed": scene.seed,
+                "loras": [lora.model_dump() for lora in scene.loras],
             }
             | _scene_json(scene.sampler, scene.canvas)  # pyright: ignore[reportArgumentType] (frozen documents have a hash)
             for window, scene in zip(shot.windows, shot.scenes, strict=True)

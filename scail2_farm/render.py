@@ -58,7 +58,9 @@ from scail2_farm.engine import (
     Sampling,
     SegmentInputs,
     SegmentResult,
+    Shape,
     Step,
+    available_bytes,
     driving_background,
     paint,
     reference_background,
@@ -122,6 +124,12 @@ def publish(stage: Path, folder: Path) -> None:
         os.replace(stage, folder)
 
 
+def suits(engine: Engine | None, segment: Segment) -> bool:
+    """Whether an engine at work has the weights and the precision a segment asks for."""
+    wanted = Path(segment.weights.path), segment.sampler.precision
+    return engine is not None and (engine.snapshot.folder, engine.precision) == wanted
+
+
 def render(segment: Segment, *, engine: Engine) -> Generator[Step, None, Report]:
     """Render one segment; yields the engine's steps, returns the report that is then on disk.
 
@@ -138,6 +146,8 @@ def render(segment: Segment, *, engine: Engine) -> Generator[Step, None, Report]
         for kind in KINDS:
             (folder / kind).mkdir(parents=True)
     inputs = segment_inputs(segment)
+    engine.adapt([(Path(lora.path), lora.strength) for lora in segment.loras])
+    engine.admit(_shape(inputs), available=available_bytes())
     result: SegmentResult = yield from engine.render(inputs)
     with _writing(folder):
         _write_frames(segment, result.frames)
@@ -155,6 +165,19 @@ def render(segment: Segment, *, engine: Engine) -> Generator[Step, None, Report]
     )
     write_text(folder / REPORT, document_text(report))
     return report
+
+
+def _shape(inputs: SegmentInputs) -> Shape:
+    """What decides the memory a segment takes."""
+    frames, height, width, _ = inputs.driving.shape
+    return Shape(
+        width=width,
+        height=height,
+        frames=frames,
+        extra_references=len(inputs.extra_references),
+        history=0 if inputs.history is None else len(inputs.history),
+        guidance=inputs.sampling.guidance,
+    )
 
 
 def versions() -> dict[str, str]:

@@ -121,6 +121,7 @@ def unchanged(shot: SealedShot, index: int, *, digests: Digests) -> None:
 
 def _sealed(shot: Shot, weights: FileDigest, inputs: _Inputs) -> SealedShot:
     keys = _Keys(shot, inputs)
+    segments = _segments(shot, keys, weights.sha256)
     return SealedShot(
         id=shot.id,
         uses=tuple(_use(use, shot.frames.first) for use in shot.uses),
@@ -132,9 +133,9 @@ def _sealed(shot: Shot, weights: FileDigest, inputs: _Inputs) -> SealedShot:
         output=shot.output,
         performers=shot.performers,
         segmenting=shot.segmenting,
-        segments=_segments(shot, keys, weights.sha256),
+        segments=segments,
         weights=weights,
-        inputs=keys.inputs(shot.frames.numbers),
+        inputs=keys.inputs(shot.frames.numbers, segments),
     )
 
 
@@ -170,6 +171,7 @@ def _keyed(shot: Shot, grid: Grid, keys: _Keys, weights: str) -> tuple[SealedSeg
             negative_prompt=scene.negative_prompt,
             seed=scene.seed,
             sampler=scene.sampler,
+            loras=scene.loras,
             canvas=scene.canvas,
         )
         key = keys.of(segment, index, weights=weights, previous=found[-1].key if found else None)
@@ -205,7 +207,8 @@ class _Keys:
         shown = (",".join(self._inputs.known(track, seen)) for track in (self._plate, *self._mattes))
         said = segment.mode, segment.prompt, segment.negative_prompt, segment.seed
         scene = _scene_known(*said, segment.sampler, segment.canvas)  # pyright: ignore[reportArgumentType] (frozen documents have a hash)
-        lines = self._common, weights, previous or "", str(place), scene, *shown
+        loras = str([(self._inputs.file(lora.path), lora.strength) for lora in segment.loras])
+        lines = self._common, weights, previous or "", str(place), scene, loras, *shown
         return sha256_text("\n".join(lines))  # a line holds no other: texts from outside are JSON in it
 
     def _shot_known(self) -> dict[str, object]:
@@ -243,9 +246,10 @@ class _Keys:
         """Every file a segment is rendered from, once; weights apart."""
         seen = _seen(segment)
         shown = (track.file(frame) for track in (self._plate, *self._mattes) for frame in track.read(seen))
-        return list(dict.fromkeys((*shown, *(Path(still) for still in self._stills()))))
+        others = (*self._stills(), *(lora.path for lora in segment.loras))
+        return list(dict.fromkeys((*shown, *map(Path, others))))
 
-    def inputs(self, frames: range) -> tuple[FileDigest, ...]:
+    def inputs(self, frames: range, segments: Sequence[SealedSegment]) -> tuple[FileDigest, ...]:
         """Every input by content, once: a sequence as its pattern, by the digests of what is read of it.
 
         Raises StorageError.
@@ -260,8 +264,9 @@ class _Keys:
                 found[path] = FileDigest(path=path, sha256=self._inputs.file(path))
         for pattern, digests in sequences.items():
             found[pattern] = FileDigest(path=pattern, sha256=sha256_of_several(digests))
-        for still in self._stills():
-            found[still] = FileDigest(path=still, sha256=self._inputs.file(still))
+        for other in (*self._stills(), *(lora.path for segment in segments for lora in segment.loras)):
+            if other not in found:
+                found[other] = FileDigest(path=other, sha256=self._inputs.file(other))
         return tuple(found.values())
 
 

@@ -8,6 +8,7 @@ ends the sentence "it must be ..." of a fault.
 from __future__ import annotations
 
 import os
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,16 @@ def _path(value: object) -> object:
         raise ValueError(str(error)) from None
 
 
+def _pairs(value: object) -> object:
+    """NAME=PATH, with spaces between several, as the environment has them."""
+    if not isinstance(value, str):
+        return value
+    pairs = [one.partition("=") for one in value.split()]
+    if not all(name and equals and path for name, equals, path in pairs):
+        raise ValueError("each is NAME=PATH")
+    return {name: path for name, _, path in pairs}
+
+
 def _no_truth(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("true and false are no numbers")
@@ -45,6 +56,7 @@ def _address(url: str) -> str:
 
 
 Folder = Annotated[Path, BeforeValidator(_path)]
+Files = Annotated[dict[str, Folder], BeforeValidator(_pairs)]
 Count = Annotated[int, BeforeValidator(_no_truth), Field(ge=1)]
 Amount = Annotated[float, BeforeValidator(_no_truth), Field(ge=0, allow_inf_nan=False)]
 Lapse = Annotated[float, BeforeValidator(_no_truth), Field(gt=0, allow_inf_nan=False)]
@@ -63,6 +75,9 @@ SNAPSHOT_FILES = (
     "tokenizer.json",
 )
 
+TIERS = ("q4", "q8", "bf16")
+"""The folders of a published snapshot that comes in several packings; each is a snapshot of its own."""
+
 BUILT_IN_WEIGHTS: Mapping[str, Path] = {"miniature": Path(__file__).parent / "engine" / "miniature"}
 """Snapshots known by name."""
 
@@ -75,6 +90,14 @@ class Settings(BaseModel):
     weights: str | None = Field(default=None, description="a path, or `miniature`")
     """The snapshot: a folder of config.json, dit, vae, t5_encoder and clip safetensors and tokenizer.json, or
     `miniature`, the small one that comes with the package."""
+
+    loras: Files = Field(
+        default={}, description="a table of paths by name (in the environment: NAME=PATH, with spaces between them)"
+    )
+    """Files of adapters by the names that presets and manifests call them: dpo, lightx2v, relight ..."""
+
+    cache: Folder | None = Field(default=None, description="the path of a folder")
+    """Where the engine keeps what prompts and references came to; default: scail2-farm in the user's cache folder."""
 
     farm: Folder | None = Field(default=None, description="the path of a folder")
     """The root of the farm a submit is queued to; without one a submit renders in place."""
@@ -135,6 +158,10 @@ def check_weights(named: str | None) -> Path:
         raise WeightsMissing("no weights are named")
     folder = BUILT_IN_WEIGHTS.get(named, Path(named)).absolute()
     missing = [name for name in SNAPSHOT_FILES if not (folder / name).is_file()]
+    tiers = [str(folder / tier) for tier in TIERS if (folder / tier).is_dir()]
+    if missing and tiers:
+        what = f"the weights folder holds tiers ({', '.join(Path(tier).name for tier in tiers)}), and none is named"
+        raise WeightsMissing(what, fix=f"name one of them: {' or '.join(tiers)}", where=Where(file=str(folder)))
     if missing:
         what = f"{', '.join(missing)} not found" if folder.is_dir() else "the weights folder is not there"
         raise WeightsMissing(what, where=Where(file=str(folder)))
@@ -147,6 +174,15 @@ def settings_path(environment: Mapping[str, str]) -> Path:
         return Path(named)
     folder = environment.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(folder) / "scail2-farm.toml"
+
+
+def cache_folder(settings: Settings, *, environment: Mapping[str, str] | None = None) -> Path:
+    """Where the engine keeps what it would otherwise compute for every job; it need not exist."""
+    if settings.cache is not None:
+        return settings.cache.absolute()
+    environment = os.environ if environment is None else environment
+    usual = "Library/Caches" if sys.platform == "darwin" else ".cache"
+    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / usual) / "scail2-farm"
 
 
 def load_settings(*, environment: Mapping[str, str] | None = None, **flags: object) -> Settings:

@@ -24,12 +24,15 @@ from scail2_farm.documents import (
     Directed,
     Handles,
     Loaded,
+    Lora,
+    LoraFile,
     Missing,
     Mode,
     Output,
     Performer,
     PlateColor,
     PlateSource,
+    Precision,
     Preset,
     Reference,
     ReferenceImage,
@@ -49,7 +52,7 @@ from scail2_farm.editorial.clips import Clip, Used
 from scail2_farm.editorial.paths import locate
 from scail2_farm.editorial.rates import frame_of
 from scail2_farm.editorial.timeline import slug
-from scail2_farm.errors import FarmError, MatteMismatch, PlateMissing, SubmissionInvalid, Where
+from scail2_farm.errors import FarmError, MatteMismatch, PlateMissing, SubmissionInvalid, WeightsMissing, Where
 from scail2_farm.frames import FramePattern, FrameRange, frame_at, timecode
 from scail2_farm.media import mattes, movies, plates, stills
 from scail2_farm.media.canvas import Canvas, scale_off
@@ -67,6 +70,16 @@ PRESETS: Mapping[Preset, tuple[Solver, int, float, float]] = {
     "paper": ("euler", 50, 5.0, 4.0),
 }
 
+PRESET_LORAS: Mapping[Preset, tuple[tuple[str, float], ...]] = {
+    "preview": (("dpo", 1.0), ("lightx2v", 0.8)),
+    "lightning": (("lightx2v", 1.0),),
+    "fast": (("dpo", 1.0),),
+    "quality": (("dpo", 1.0),),
+    "paper": (("dpo", 1.0),),
+}
+"""The adapters of a preset by the names of the settings: Bias-Aware DPO, and the distilled one for few steps."""
+DISTILLED = "lightx2v"
+MANY = 3  # identities, from which a distilled adapter is known to mix them up (users.md, pain 3)
 DEFAULT_SIZE = (832, 480)
 KEPT = 4096  # documents that many shots of a long cut have in common
 SCALE_TOLERANCE = 1.15  # beyond it a reference as given would make the character visibly too large or too small
@@ -135,12 +148,15 @@ def sampler(settings: Settled) -> Sampler:
         settings.steps or steps,
         settings.shift or shift,
         guidance if settings.guidance is None else settings.guidance,
+        settings.precision or "f32",
     )
 
 
 @lru_cache(maxsize=KEPT)
-def _sampler(preset: Preset, solver: Solver, steps: int, shift: float, guidance: float) -> Sampler:
-    return Sampler(preset=preset, solver=solver, steps=steps, shift=shift, guidance=guidance)
+def _sampler(
+    preset: Preset, solver: Solver, steps: int, shift: float, guidance: float, precision: Precision
+) -> Sampler:
+    return Sampler(preset=preset, solver=solver, steps=steps, shift=shift, guidance=guidance, precision=precision)
 
 
 def settled(settings: Settled, own: SegmentSettings | None) -> Settled:
@@ -200,6 +216,15 @@ class _Draft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Finish:
+    """A plate's way to the model and back, what it is delivered as, and what is lost by both, in words."""
+
+    color: PlateColor
+    output: Output
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Figure:
     """The character in a still: the still's size (width, height), and the character's box in it."""
 
@@ -216,7 +241,7 @@ class ShotPlanner:
     """Turns castings into shots, looking at every plate, still and matte once; `faults` gathers what is wrong.
 
     `find` gives the clip with its media found elsewhere, when it is not where the edit says; `takes` the takes that a
-    shot has on disk, the newest first.
+    shot has on disk, the newest first; `loras` are the files of adapters by the names the settings have for them.
     """
 
     manifest: Loaded[ShotManifest]
@@ -224,6 +249,7 @@ class ShotPlanner:
     root: Path
     find: Callable[[Clip], Clip]
     takes: Callable[[str], Iterable[Take]]
+    loras: Mapping[str, Path]
     faults: list[FarmError] = field(default_factory=list[FarmError])
     _drafts: list[_Draft] = field(default_factory=list[_Draft])
     _probed: dict[tuple[Source, Fraction | None], plates.PlateProbe | FarmError] = field(
@@ -237,8 +263,11 @@ class ShotPlanner:
     _plates: dict[tuple[object, ...], PlateSource] = field(default_factory=dict[tuple[object, ...], PlateSource])
     _stills: dict[str, tuple[Reference, ...]] = field(default_factory=dict[str, tuple[Reference, ...]])
     _presences: dict[FramePattern, mattes.Presence] = field(default_factory=dict[FramePattern, mattes.Presence])
-    _doubts: dict[tuple[Source, ColorDecision], tuple[str, ...]] = field(
-        default_factory=dict[tuple[Source, ColorDecision], "tuple[str, ...]"]
+    _decisions: dict[tuple[Source, str | None], ColorDecision] = field(
+        default_factory=dict[tuple[Source, "str | None"], ColorDecision]
+    )
+    _finishes: dict[tuple[Source, ColorDecision], _Finish] = field(
+        default_factory=dict[tuple[Source, ColorDecision], "_Finish"]
     )
     _config: ColorConfig | None = None
 
@@ -359,7 +388,10 @@ class ShotPlanner:
         return found
 
     def _decision(self, clip: Clip | None, source: Source, probe: plates.PlateProbe) -> ColorDecision:
-        """The colour space of a plate, in the config of the show."""
+        """The colour space of a plate, in the config of the show; decided once for what an edit says of one plate."""
+        known = source, clip.space if clip is not None else None
+        if known in self._decisions:
+            return self._decisions[known]
         said = Said(
             manifest=self._space(source),
             editorial=clip.space if clip is not None else None,
@@ -373,7 +405,8 @@ class ShotPlanner:
             except FarmError as fault:
                 where = self.manifest.where("color", "config", field="color.config")
                 raise type(fault)(fault.what, why=fault.why, fix=fault.fix, where=where) from None
-        return decide(probe, said=said, config=self._config)
+        self._decisions[known] = decide(probe, said=said, config=self._config)
+        return self._decisions[known]
 
     def _space(self, source: Source) -> str | None:
         """The colour space the manifest gives this media; the first glob that matches."""
@@ -580,31 +613,29 @@ class ShotPlanner:
         cells = windows(frames.count, length=segmenting.length, overlap=segmenting.overlap)
         try:
             overrides = [_override(casting, frames, window, plate) for window in cells]
-            scenes = _scenes(casting, frames, cells, plate, performers, presences)
+            scenes = self._scenes(casting, frames, cells, plate, performers, presences)
             others, rendered = self._earlier(casting.shot, frames, segmenting)
             grids = tuple(
-                Grid(windows=other, scenes=_scenes(casting, frames, other, plate, performers, presences))
+                Grid(windows=other, scenes=self._scenes(casting, frames, other, plate, performers, presences))
                 for other in others
                 if other != cells
             )
-            color = self._color(first)
-            output, costs = self._output(first)
-            doubts = self._doubts_of(first, plate, cut)
+            finish = self._finish(first, plate, cut)
         except FarmError as fault:
             self._blame(casting, fault)
             return None
         idle = (entry.frames for entry in casting.segments if entry not in overrides)
         warnings += [f"`segments` [{low}, {high}] decides no segment of the shot" for low, high in idle]
         warnings += self._out_of_scale(performers, plate, scenes[0].canvas)
-        warnings += [*costs, *doubts]
+        warnings += [*finish.warnings, *self._of_loras(casting, scenes, performers)]
         if holes:
             warnings.append(f"{len(holes)} frames the media lacks are stood in for ({first.stand_in})")
         return Shot(
             id=casting.shot,
             uses=tuple(draft.use for draft in group),
             plate=plate,
-            color=color,
-            output=output,
+            color=finish.color,
+            output=finish.output,
             performers=performers,
             frames=frames,
             handles_asked=first.asked,
@@ -656,6 +687,75 @@ class ShotPlanner:
             )
         return self._plates[same]
 
+    def _scenes(
+        self,
+        casting: Casting,
+        frames: FrameRange,
+        cells: Iterable[Window],
+        plate: PlateSource,
+        performers: Sequence[Performer],
+        presences: Sequence[mattes.Presence],
+    ) -> tuple[Scene, ...]:
+        """What each window is rendered with; raises MatteMismatch for a matte that no longer reads, and as _files."""
+        found: list[Scene] = []
+        for window in cells:
+            own = settled(casting.settings, _override(casting, frames, window, plate))
+            found.append(_scene(own, self._files(own), frames, window, plate, performers, presences))
+        return tuple(found)
+
+    def _files(self, own: Settled) -> tuple[LoraFile, ...]:
+        """The adapters in force: those that are said, else the preset's as far as this machine has them.
+
+        Raises SubmissionInvalid for a file that is not there, WeightsMissing for a name the settings do not have.
+        """
+        if own.loras is None:
+            preset: Preset = own.preset or "quality"
+            wanted = PRESET_LORAS[preset]
+            if preset == "lightning" and DISTILLED not in self.loras:
+                raise WeightsMissing(
+                    f"the preset lightning needs the LoRA {DISTILLED}",
+                    why="eight steps without guidance are made for it",
+                    fix=f'name its file in the settings: loras = {{{DISTILLED} = "/models/..."}}; or choose preview',
+                )
+            there = ((self._named(name), strength) for name, strength in wanted if name in self.loras)
+            return tuple(LoraFile(path=str(path), strength=strength) for path, strength in there)
+        return tuple(LoraFile(path=str(self._file_of(lora)), strength=lora.strength) for lora in own.loras)
+
+    def _named(self, name: str) -> Path:
+        path = self.loras.get(name)
+        if path is None:
+            known = ", ".join(self.loras) or "none"
+            fix = f'name its file in the settings: loras = {{{name} = "/models/..."}} (there: {known})'
+            raise WeightsMissing(f"the settings have no LoRA called {name}", fix=fix)
+        if not path.is_file():
+            what = f"the file of the LoRA {name} is not there"
+            raise WeightsMissing(what, fix="correct `loras` in the settings", where=Where(file=str(path)))
+        return path
+
+    def _file_of(self, lora: Lora) -> Path:
+        if lora.path is None:
+            assert lora.name is not None, "a LoRA has a path or a name"
+            return self._named(lora.name)
+        places = [Path(os.path.normpath(folder / lora.path)) for folder in (self.root, self.library.path.parent)]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            what = f"the LoRA {lora.path} is not there"
+            fix = "put it beside the manifest or the character library, or correct its `path`"
+            raise SubmissionInvalid(what, fix=fix, where=Where(file=str(places[0])))
+        return found
+
+    def _of_loras(self, casting: Casting, scenes: Sequence[Scene], performers: Sequence[Performer]) -> list[str]:
+        """Warnings of adapters: a preset's own that this machine lacks, and too many people for a distilled one."""
+        found: list[str] = []
+        preset: Preset = casting.settings.preset or "quality"
+        if casting.settings.loras is None and preset != "preview":
+            lacking = [name for name, _ in PRESET_LORAS[preset] if name not in self.loras]
+            found += [f"the preset {preset} is meant with the LoRA {name}, which the settings lack" for name in lacking]
+        distilled = {str(self.loras[DISTILLED])} if DISTILLED in self.loras else set[str]()
+        if len(performers) >= MANY and any(lora.path in distilled for scene in scenes for lora in scene.loras):
+            found.append(f"{len(performers)} people with the distilled LoRA {DISTILLED}: it is known to mix them up")
+        return found
+
     def _color(self, draft: _Draft) -> PlateColor:
         """The decision as the renderer is told it."""
         decision = draft.decision
@@ -667,20 +767,23 @@ class ShotPlanner:
             tone=self.manifest.document.color.tone,
         )
 
-    def _doubts_of(self, draft: _Draft, plate: PlateSource, cut: FrameRange) -> tuple[str, ...]:
-        """Warnings of colours that do not come back from the model's display, by one frame of each plate.
+    def _finish(self, draft: _Draft, plate: PlateSource, cut: FrameRange) -> _Finish:
+        """What a shot of this plate goes by and comes back as; a frame of each plate is tried once.
 
-        Raises what reading the frame raises.
+        Raises SubmissionInvalid for a review movie in a codec that does not hold the picture, and what reading the
+        frame raises.
         """
         known = draft.source, draft.decision
-        if known not in self._doubts:
+        if known not in self._finishes:
+            output, costs = self._output(draft)
             middle = cut.first + cut.count // 2
             frame = next((n for n in (middle, *cut.numbers) if n not in plate.missing), middle)
             with plates.open_plate(draft.source, missing=plate.missing, stand_in=plate.stand_in) as opened:
                 picture = opened.read(frame).rgb
             doubt = doubts(ModelColor(draft.decision, tone=self.manifest.document.color.tone), picture)
-            self._doubts[known] = () if doubt is None else (doubt,)
-        return self._doubts[known]
+            warnings = (*costs, doubt) if doubt is not None else tuple(costs)
+            self._finishes[known] = _Finish(color=self._color(draft), output=output, warnings=warnings)
+        return self._finishes[known]
 
     def _output(self, draft: _Draft) -> tuple[Output, list[str]]:
         """What the shot is delivered as, and what another class than the plate's costs.
@@ -886,30 +989,9 @@ def _window(segment: TakeSegment, origin: int) -> Window:
     )
 
 
-def _scenes(
-    casting: Casting,
-    frames: FrameRange,
-    cells: Iterable[Window],
-    plate: PlateSource,
-    performers: Sequence[Performer],
-    presences: Sequence[mattes.Presence],
-) -> tuple[Scene, ...]:
-    """What each window is rendered with; raises MatteMismatch for a matte that no longer reads."""
-    return tuple(
-        _scene(
-            settled(casting.settings, _override(casting, frames, window, plate)),
-            frames,
-            window,
-            plate,
-            performers,
-            presences,
-        )
-        for window in cells
-    )
-
-
 def _scene(
     own: Settled,
+    loras: tuple[LoraFile, ...],
     frames: FrameRange,
     window: Window,
     plate: PlateSource,
@@ -928,13 +1010,22 @@ def _scene(
     ]
     canvas = _canvas(plate.width, plate.height, plate.pixel_aspect, own.size or DEFAULT_SIZE)
     said = own.mode or "replacement", prompt_of(own, seen), own.negative_prompt or "", own.seed or 0
-    return _scene_of(*said, sampler(own), canvas)  # pyright: ignore[reportArgumentType] (frozen documents have a hash)
+    return _scene_of(*said, sampler(own), loras, canvas)  # pyright: ignore[reportArgumentType] (frozen documents have a hash)
 
 
 @lru_cache(maxsize=KEPT)
-def _scene_of(mode: Mode, prompt: str, negative: str, seed: int, sampler: Sampler, canvas: CanvasSize) -> Scene:
+def _scene_of(
+    mode: Mode,
+    prompt: str,
+    negative: str,
+    seed: int,
+    sampler: Sampler,
+    loras: tuple[LoraFile, ...],
+    canvas: CanvasSize,
+) -> Scene:
     """One scene for all the windows that are rendered alike."""
-    return Scene(mode=mode, prompt=prompt, negative_prompt=negative, seed=seed, sampler=sampler, canvas=canvas)
+    said = {"mode": mode, "prompt": prompt, "negative_prompt": negative, "seed": seed}
+    return Scene.model_validate(said | {"sampler": sampler, "loras": loras, "canvas": canvas})
 
 
 @lru_cache(maxsize=KEPT)

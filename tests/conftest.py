@@ -3,12 +3,14 @@
 import json
 import os
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="scail2-farm-cache-")  # no test knows what another computed
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -15,6 +15,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -214,7 +215,7 @@ def compare_packed(weights: Path, options: argparse.Namespace) -> dict[str, obje
     """Frame PSNR of the snapshot and of a packed copy of it (8 bits, groups of 64), both through the loader."""
     with tempfile.TemporaryDirectory() as folder:
         packed = Path(folder) / "q8"
-        quantize_snapshot(weights, packed, bits=8)
+        deque(quantize_snapshot(weights, packed, bits=8), maxlen=0)
         stored, rounded = (_quality(load(place), options, options.solver) for place in (weights, packed))
     return {"frame_psnr_db": {"stored": stored, "q8": rounded}}
 

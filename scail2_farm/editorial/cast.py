@@ -170,7 +170,6 @@ class _Caster:
         drafts += [self._explicit(index) for index, shot in enumerate(self._shots) if self._is_explicit(shot)]
         self.faults += [fault for rule in self.rules for fault in rule.faults]
         self._check_markers()
-        self._refuse_characters()
         rendered = [draft for draft in drafts if draft.skipped is None and draft.wanted]
         self._check_members(rendered)
         colors = self._colors(rendered)
@@ -223,21 +222,8 @@ class _Caster:
             what = f"the manifest says {document.rate} frames a second, the edit {self.edit.rate}"
             fix = "remove `rate:`; only an EDL has none of its own"
             self.faults.append(SubmissionInvalid(what, fix=fix, where=self.manifest.where("rate", field="rate")))
-        self._refuse_settings(document.defaults, "defaults")
-        for index, rule in enumerate(document.cast):
-            self._refuse_settings(rule, "cast", index)
-        for index, shot in enumerate(self._shots):
-            self._refuse_settings(shot, "shots", index)
-            for number, segment in enumerate(shot.segments):
-                self._refuse_settings(segment, "shots", index, "segments", number)
         for wanted in self._all_wanted():
             self._refuse_matte(wanted.matte, self.manifest, *wanted.place, "matte")
-
-    def _refuse_settings(
-        self, settings: Chosen, *place: Step, loaded: Loaded[CharacterLibrary] | None = None, **more: str
-    ) -> None:
-        if settings.preset == "lightning":
-            self._refuse("render the `lightning` preset yet (it needs a LoRA)", *place, "preset", loaded=loaded, **more)
 
     def _refuse_matte(
         self, matte: MatteSource | None, loaded: Loaded[ShotManifest] | Loaded[CharacterLibrary], *place: Step
@@ -245,18 +231,6 @@ class _Caster:
         if matte is not None and matte.kind != "sequence":
             library = self.library if loaded is self.library else None
             self._refuse(f"read `{matte.kind}` mattes yet", *place, matte.kind, loaded=library)
-
-    def _refuse_characters(self) -> None:
-        """What the characters who are cast ask for and this version does not do."""
-        everybody = [*self._all_wanted(), *(one for one, _ in self.marked.values())]
-        for id in dict.fromkeys(one.id for one in everybody):
-            character = self.library.document.characters.get(id)
-            if character is None:
-                continue
-            place = ("characters", id)
-            self._refuse_settings(character, *place, loaded=self.library, character=id)
-            if character.lora:
-                self._refuse("load a character's `lora` yet", *place, "lora", loaded=self.library, character=id)
 
     def _all_wanted(self) -> Iterator[_Wanted]:
         """Every character the manifest itself names, with his place in it."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from scail2_farm.documents import Missing, PathMapping
 from scail2_farm.editorial.clips import MediaReference
@@ -318,8 +318,9 @@ def reel_of(node: Node, reference: Node | None) -> str | None:
     """The reel or tape of a clip, as its adapter left it; None when it did not."""
     references = node.get("media_references") or {}
     for metadata in (node.get("metadata"), (reference or {}).get("metadata")):
-        for way in _REELS if metadata else ():
-            found = _at(metadata, way)
+        known = cast("dict[str, object]", metadata) if isinstance(metadata, dict) else {}
+        for way in _REELS if known else ():
+            found = _at(known, way) if way[0] in known else None
             if isinstance(found, str) and found.strip():
                 return found.strip()
     for one in references.values() if isinstance(references, dict) else ():
@@ -342,8 +343,9 @@ _SPACES: tuple[str, ...] = (
 def space_of(node: Node, reference: Node | None) -> str | None:
     """The colour space of a clip's media in the words of the edit; None when it says nothing."""
     for metadata in ((reference or {}).get("metadata"), node.get("metadata")):
-        for key in _SPACES if metadata else ():
-            found = _at(metadata, (key,))
+        known = cast("dict[str, object]", metadata) if isinstance(metadata, dict) else {}
+        for key in _SPACES if known else ():
+            found = known.get(key)
             if isinstance(found, str) and found.strip():
                 return found.strip()
     return None

@@ -13,6 +13,7 @@ from scail2_farm.engine import backend as backend
 
 # isort: on
 from scail2_farm.engine.masks import IDENTITIES, driving_background, paint, reference_background
+from scail2_farm.engine.memory import Forecast, Shape, available_bytes
 from scail2_farm.engine.pipeline import (
     Conditioning,
     Engine,
@@ -23,16 +24,22 @@ from scail2_farm.engine.pipeline import (
     load,
     peak_bytes,
 )
+from scail2_farm.engine.precision import PRECISIONS, Precision
 from scail2_farm.engine.tiny import write_tiny_snapshot
 
 __all__ = [
     "IDENTITIES",
+    "PRECISIONS",
     "Conditioning",
     "Engine",
+    "Forecast",
+    "Precision",
     "Sampling",
     "SegmentInputs",
     "SegmentResult",
+    "Shape",
     "Step",
+    "available_bytes",
     "driving_background",
     "load",
     "paint",

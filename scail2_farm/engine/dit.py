@@ -10,12 +10,16 @@ video, rotary table) for a segment, and the keys and values of the cross-attenti
 streamed: keys and values exist at full length, everything else for `rows` tokens at a time, evaluated as it goes. The
 sequence is cut at the borders of its sources, so the last block computes queries for the video alone.
 
-Arithmetic is float32. 16-bit weights stay as stored and are widened where they are used.
+The residual stream, norms, modulation, rotation, embeddings and head are float32. The large products of the blocks and
+their attention are computed in the type asked for (`compute`): a Linear works in the type of what it is given, and its
+weights stay as stored until they are used. No attention here has a mask, and no product more rows than `rows`: both
+have been wrong on some devices beyond 32,768 (performance.md §6).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, cast
 
 import mlx.core as mx
@@ -31,6 +35,7 @@ Cache = list[KeysValues]  # one entry a block
 Phases = tuple[mx.array, mx.array]  # cosines and sines, (tokens, head_dim/2) each
 
 GROUP = 64  # inputs that share a scale in a packed weight
+CONTEXT = ("k", "v", "k_img", "v_img")  # Linears of a cross-attention that read nothing but text and image
 GELU_SLOPE = 2 * (2 / np.pi) ** 0.5
 
 
@@ -60,9 +65,16 @@ def attend(q: mx.array, keys: mx.array, values: mx.array) -> mx.array:
     return y[0].swapaxes(0, 1).reshape(rows, heads * head_dim)
 
 
-def as_keys(x: mx.array) -> mx.array:
-    """(tokens, heads, head_dim) as attention wants it: (1, heads, tokens, head_dim)."""
-    return mx.contiguous(x.swapaxes(0, 1)[None])
+def as_keys(parts: list[mx.array]) -> mx.array:
+    """A sequence in parts, (tokens, heads, head_dim) each, as attention wants it: (1, heads, tokens, head_dim)."""
+    return mx.contiguous(mx.concatenate([part.swapaxes(0, 1)[None] for part in parts], axis=2))
+
+
+class Linear(nn.Linear):
+    """A Linear that computes in the type of its input, whatever type its weights are stored in."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return mx.addmm(self.bias.astype(x.dtype), x, self.weight.astype(x.dtype).T)
 
 
 class PackedLinear(nn.Module):
@@ -83,7 +95,7 @@ class PackedLinear(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         scales, biases = self.scales.astype(mx.float32), self.biases.astype(mx.float32)
         weight = mx.dequantize(self.weight, scales, biases, group_size=GROUP, bits=self.bits)
-        return mx.addmm(self.bias, x, weight.T)
+        return mx.addmm(self.bias.astype(x.dtype), x, weight.astype(x.dtype).T)
 
 
 class PatchStem(nn.Module):
@@ -97,11 +109,19 @@ class PatchStem(nn.Module):
         self.weight = mx.zeros((outputs, inputs, 1, 2, 2))
         self.bias = mx.zeros((outputs,))
 
-    def __call__(self, x: mx.array) -> mx.array:
+    @staticmethod
+    def patches(x: mx.array) -> mx.array:
+        """(C, T, h, w) -> (T*gh*gw, C*4)."""
         channels, frames, height, width = x.shape
         patches = x.reshape(channels, frames, height // 2, 2, width // 2, 2).transpose(1, 2, 4, 0, 3, 5)
-        patches = patches.reshape(-1, channels * 4)  # (T*gh*gw, C*4)
+        return patches.reshape(-1, channels * 4)
+
+    def tokens(self, patches: mx.array) -> mx.array:
+        """(rows, C*4) -> (rows, dim)."""
         return patches @ self.weight.reshape(self.bias.size, -1).T + self.bias
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.tokens(self.patches(x))
 
 
 class Attention(nn.Module):
@@ -110,10 +130,10 @@ class Attention(nn.Module):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.q = nn.Linear(config.dim, config.dim)
-        self.k = nn.Linear(config.dim, config.dim)
-        self.v = nn.Linear(config.dim, config.dim)
-        self.o = nn.Linear(config.dim, config.dim)
+        self.q = Linear(config.dim, config.dim)
+        self.k = Linear(config.dim, config.dim)
+        self.v = Linear(config.dim, config.dim)
+        self.o = Linear(config.dim, config.dim)
         self.norm_q = nn.RMSNorm(config.dim, config.eps)
         self.norm_k = nn.RMSNorm(config.dim, config.eps)
 
@@ -121,16 +141,21 @@ class Attention(nn.Module):
         """(rows, dim) -> (rows, heads, head_dim)."""
         return x.reshape(x.shape[0], self.num_heads, -1)
 
+    def normed(self, norm: nn.RMSNorm, x: mx.array) -> mx.array:
+        """Normalised in float32 over the full width, then cut into heads."""
+        return self.heads(norm(x.astype(mx.float32)))
+
 
 class SelfAttention(Attention):
     """Attention over the whole sequence."""
 
     def keys_values(self, x: mx.array, phases: Phases) -> KeysValues:
-        """Rotated keys, and values, of some rows: (rows, heads, head_dim) each."""
-        return rotate(self.heads(self.norm_k(self.k(x))), *phases), self.heads(self.v(x))
+        """Rotated keys, and values, of some rows: (rows, heads, head_dim) each, in the type of x."""
+        return rotate(self.normed(self.norm_k, self.k(x)), *phases).astype(x.dtype), self.heads(self.v(x))
 
     def __call__(self, x: mx.array, phases: Phases, sequence: KeysValues) -> mx.array:
-        return self.o(attend(rotate(self.heads(self.norm_q(self.q(x))), *phases), *sequence))
+        q = rotate(self.normed(self.norm_q, self.q(x)), *phases).astype(x.dtype)
+        return self.o(attend(q, *sequence))
 
 
 class CrossAttention(Attention):
@@ -138,20 +163,22 @@ class CrossAttention(Attention):
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__(config)
-        self.k_img = nn.Linear(config.dim, config.dim)
-        self.v_img = nn.Linear(config.dim, config.dim)
+        self.k_img = Linear(config.dim, config.dim)
+        self.v_img = Linear(config.dim, config.dim)
         self.norm_k_img = nn.RMSNorm(config.dim, config.eps)
 
     def text(self, context: mx.array) -> KeysValues:
-        """Keys and values of the embedded text."""
-        return as_keys(self.heads(self.norm_k(self.k(context)))), as_keys(self.heads(self.v(context)))
+        """Keys and values of the embedded text, in the type of `context`."""
+        keys = self.normed(self.norm_k, self.k(context)).astype(context.dtype)
+        return as_keys([keys]), as_keys([self.heads(self.v(context))])
 
     def image(self, context: mx.array) -> KeysValues:
-        """Keys and values of the embedded image."""
-        return as_keys(self.heads(self.norm_k_img(self.k_img(context)))), as_keys(self.heads(self.v_img(context)))
+        """Keys and values of the embedded image, in the type of `context`."""
+        keys = self.normed(self.norm_k_img, self.k_img(context)).astype(context.dtype)
+        return as_keys([keys]), as_keys([self.heads(self.v_img(context))])
 
     def __call__(self, x: mx.array, text: KeysValues, image: KeysValues) -> mx.array:
-        q = self.heads(self.norm_q(self.q(x)))
+        q = self.normed(self.norm_q, self.q(x)).astype(x.dtype)
         return self.o(attend(q, *text) + attend(q, *image))
 
 
@@ -166,30 +193,47 @@ class Block(nn.Module):
         self.cross_attn = CrossAttention(config)
         self.norm3 = nn.LayerNorm(config.dim, config.eps)
         self.ffn: list[Layer] = [
-            nn.Linear(config.dim, config.ffn_dim),
+            Linear(config.dim, config.ffn_dim),
             GELUTanh(),
-            nn.Linear(config.ffn_dim, config.dim),
+            Linear(config.ffn_dim, config.dim),
         ]
 
-    def sequence(self, chunks: list[mx.array], phases: list[Phases], e: mx.array) -> KeysValues:
+    def sequence(self, chunks: list[mx.array], phases: list[Phases], e: mx.array, compute: mx.Dtype) -> KeysValues:
         """Keys and values of the whole sequence, the only tensors at full length."""
         shift, scale = (self.modulation[0] + e)[:2]
-        parts = [
-            self.self_attn.keys_values(modulated(x, shift, scale, self.eps), turn)
-            for x, turn in zip(chunks, phases, strict=True)
-        ]
-        keys, values = (as_keys(mx.concatenate(list(part))) for part in zip(*parts, strict=True))
-        evaluate(keys, values)
-        return keys, values
+        keys: list[mx.array] = []
+        values: list[mx.array] = []
+        for x, turn in zip(chunks, phases, strict=True):
+            part = self.self_attn.keys_values(modulated(x, shift, scale, self.eps).astype(compute), turn)
+            evaluate(*part)
+            keys.append(part[0])
+            values.append(part[1])
+        return _joined(keys), _joined(values)
 
     def __call__(
         self, x: mx.array, phases: Phases, e: mx.array, sequence: KeysValues, text: KeysValues, image: KeysValues
     ) -> mx.array:
-        """The new x of some rows, (rows, dim); e (6, dim) is the projected time embedding."""
+        """The new x of some rows, (rows, dim) float32; e (6, dim) is the projected time embedding.
+
+        Products are computed in the type of the keys.
+        """
+        compute = sequence[0].dtype
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation[0] + e
-        x = x + self.self_attn(modulated(x, shift_a, scale_a, self.eps), phases, sequence) * gate_a
-        x = x + self.cross_attn(self.norm3(x), text, image)
-        return x + run(self.ffn, modulated(x, shift_f, scale_f, self.eps)) * gate_f
+        x = x + self.self_attn(modulated(x, shift_a, scale_a, self.eps).astype(compute), phases, sequence) * gate_a
+        evaluate(x)
+        x = x + self.cross_attn(self.norm3(x).astype(compute), text, image)
+        evaluate(x)
+        x = x + run(self.ffn, modulated(x, shift_f, scale_f, self.eps).astype(compute)) * gate_f
+        evaluate(x)
+        return x
+
+
+def _joined(parts: list[mx.array]) -> mx.array:
+    """The parts as one array; they are freed before it is handed out."""
+    whole = as_keys(parts)
+    evaluate(whole)
+    parts.clear()
+    return whole
 
 
 class Head(nn.Module):
@@ -241,6 +285,20 @@ def timestep_embedding(timestep: float, width: int) -> mx.array:
     return mx.array(np.concatenate([np.cos(angles), np.sin(angles)])[None].astype(np.float32))
 
 
+def _chunks(tokens: mx.array, rows: int) -> list[mx.array]:
+    """In order, at most `rows` at a time."""
+    return [tokens[first : first + rows] for first in range(0, tokens.shape[0], rows)]
+
+
+def _cut(table: Phases, chunks: list[mx.array]) -> list[Phases]:
+    """The phases of each chunk."""
+    ends = list(accumulate(chunk.shape[0] for chunk in chunks))
+    return [
+        (table[0][end - chunk.shape[0] : end], table[1][end - chunk.shape[0] : end])
+        for chunk, end in zip(chunks, ends, strict=True)
+    ]
+
+
 class DiT(nn.Module):
     """Noisy latent, scene and context to velocity."""
 
@@ -259,6 +317,10 @@ class DiT(nn.Module):
         self.head = Head(config)
         for name, bits in config.packed:
             self._pack(name, bits)
+        self.context_dropped = False
+        # a tuple is no part of the tree: these are the Linears themselves, whatever may wrap them there later
+        layers = [cast("nn.Module", block.cross_attn[key]) for block in self.blocks for key in CONTEXT]
+        self._context = tuple(layers)
 
     def _pack(self, name: str, bits: int) -> None:
         """Make the Linear of this name one that is stored packed."""
@@ -269,20 +331,31 @@ class DiT(nn.Module):
         outputs, inputs = cast("tuple[int, int]", parent[keys[-1]].weight.shape)
         parent[keys[-1]] = PackedLinear(inputs, outputs, bits)
 
-    def text_cache(self, text: mx.array) -> Cache:
-        """Cross-attention keys and values of a text (rows, text_dim), for every block.
+    def drop_context(self) -> None:
+        """Let go of the weights that make keys and values of text and image: a quarter of all (performance.md §2).
+
+        What is cached serves on; another text or image needs the network read anew.
+        """
+        for layer in self._context:
+            for name in ("weight", "scales", "biases", "bias"):
+                if name in layer:
+                    layer[name] = mx.zeros((0,))
+        self.context_dropped = True
+
+    def text_cache(self, text: mx.array, *, compute: mx.Dtype = mx.float32) -> Cache:
+        """Cross-attention keys and values of a text (rows, text_dim), for every block, in the type `compute`.
 
         The text is padded with zero rows to `text_len` before it is embedded, and the padding is attended to.
         """
         if text.shape[0] > self.config.text_len:
             raise ValueError(f"a text of {text.shape[0]} rows is longer than {self.config.text_len}")
         padded = mx.pad(text, [(0, self.config.text_len - text.shape[0]), (0, 0)])
-        context = run(self.text_embedding, padded)
+        context = run(self.text_embedding, padded).astype(compute)
         return [self._kept(block.cross_attn.text(context)) for block in self.blocks]
 
-    def image_cache(self, features: mx.array) -> Cache:
-        """Cross-attention keys and values of CLIP features (257, clip_dim), for every block."""
-        context = self.img_emb(features)
+    def image_cache(self, features: mx.array, *, compute: mx.Dtype = mx.float32) -> Cache:
+        """Cross-attention keys and values of CLIP features (257, clip_dim), for every block, in the type `compute`."""
+        context = self.img_emb(features).astype(compute)
         return [self._kept(block.cross_attn.image(context)) for block in self.blocks]
 
     @staticmethod
@@ -327,42 +400,39 @@ class DiT(nn.Module):
     def __call__(
         self, latent: mx.array, timestep: float, scene: Scene, *, text: Cache, image: Cache, rows: int
     ) -> mx.array:
-        """The velocity (16, T, h, w) of a noisy latent; `rows` tokens are worked on at a time."""
+        """The velocity (16, T, h, w) of a noisy latent; `rows` tokens are worked on at a time.
+
+        The blocks compute in the type of the cached keys and values.
+        """
         grid = scene.grid
-        # the mask of a frame to be made is all zero, and what the mask stem makes of zeros is its bias
-        video = self.patch_embedding(mx.concatenate([latent, scene.history_mask])) + self.patch_embedding_mask.bias
         e = run(self.time_embedding, timestep_embedding(timestep, self.config.freq_dim))  # (1, dim)
         e6 = run(self.time_projection, e).reshape(6, -1)  # (6, dim)
-
-        chunks, phases, made = self._cut((scene.still, video, scene.driving), scene.table, rows)
-        del video
+        evaluate(e, e6)
+        before, made, after = (
+            _chunks(scene.still, rows),
+            self._embedded(latent, scene, rows),
+            _chunks(scene.driving, rows),
+        )
+        video = range(len(before), len(before) + len(made))
+        chunks = [*before, *made, *after]
+        del before, made, after  # each chunk is let go of when the first block has answered
+        phases = _cut(scene.table, chunks)
         last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
-            sequence = block.sequence(chunks, phases, e6)
-            for at in made if index == last else range(len(chunks)):
+            sequence = block.sequence(chunks, phases, e6, text[index][0].dtype)
+            for at in video if index == last else range(len(chunks)):
                 chunks[at] = block(chunks[at], phases[at], e6, sequence, text[index], image[index])
-                evaluate(chunks[at])
-        patches = mx.concatenate([self.head(chunks[at], e) for at in made])
-        return self._unpatched(patches, grid)
+            del sequence  # before the next is made
+        velocity = mx.concatenate([self.head(chunks[at], e) for at in video])
+        return self._unpatched(velocity, grid)
 
-    @staticmethod
-    def _cut(
-        sources: tuple[mx.array, mx.array, mx.array], table: Phases, rows: int
-    ) -> tuple[list[mx.array], list[Phases], range]:
-        """The sequence in chunks of at most `rows` tokens of one source; the last answer says which are the video."""
+    def _embedded(self, latent: mx.array, scene: Scene, rows: int) -> list[mx.array]:
+        """The video in chunks; the mask of what is to be made is all zero, and its stem makes its bias of that."""
         chunks: list[mx.array] = []
-        phases: list[Phases] = []
-        borders: list[int] = []
-        offset = 0
-        for tokens in sources:
-            borders.append(len(chunks))
-            for first in range(0, tokens.shape[0], rows):
-                chunk = tokens[first : first + rows]
-                span = slice(offset + first, offset + first + chunk.shape[0])
-                chunks.append(chunk)
-                phases.append((table[0][span], table[1][span]))
-            offset += tokens.shape[0]
-        return chunks, phases, range(borders[1], borders[2])
+        for patches in _chunks(self.patch_embedding.patches(mx.concatenate([latent, scene.history_mask])), rows):
+            chunks.append(self.patch_embedding.tokens(patches) + self.patch_embedding_mask.bias)
+            evaluate(chunks[-1])
+        return chunks
 
     def _unpatched(self, patches: mx.array, grid: Grid) -> mx.array:
         """(T*gh*gw, 2*2*16), channel fastest -> (16, T, h, w)."""

@@ -11,9 +11,11 @@
     noise ─┬─ [ history pinned ─ DiT (twice under guidance) ─ solver ] x steps ─ latent ─ VAE decoder ─ frames
            └─ one `Step` is yielded after each
 
-Each stage drops what it no longer needs before the next begins: the text encoder and CLIP are read only when a
-conditioning must be computed, and never live together. The generator is the whole interface to a running segment:
-progress is what it yields, and closing it cancels and frees everything.
+Each stage drops what it no longer needs before the next begins. The text encoder and CLIP are read only when a
+conditioning must be computed, alone: the network is let go of first. The halves of the autoencoder are read for their
+stage. The network stays between segments, without the weights that only make the keys and values of prompt and
+reference; it is read anew for other ones, or another precision. The generator is the whole interface to a running
+segment: progress is what it yields, and closing it cancels and frees everything.
 
 Arrays are numpy at the door and MLX inside. Pictures are display-referred sRGB; nothing here knows about colour spaces,
 files, shots or queues.
@@ -24,9 +26,10 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
@@ -35,12 +38,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scail2_farm.engine.backend import evaluate, require_working
+from scail2_farm.engine.conditioning import Answers
 from scail2_farm.engine.dit import Cache, DiT, Scene
+from scail2_farm.engine.lora import Adapter, Worn, attach, read_lora
 from scail2_farm.engine.masks import pack, pack_half
+from scail2_farm.engine.memory import CACHE_LIMIT_BYTES, Footprint, Forecast, Shape, admit, device_kind
+from scail2_farm.engine.precision import COMPUTE, Precision, findings_here
 from scail2_farm.engine.samplers import SolverName, solver_for
-from scail2_farm.engine.vae import VAEDecoder, VAEEncoder
-from scail2_farm.engine.weights import Snapshot, open_snapshot
-from scail2_farm.errors import GuardFailed, ResourceError
+from scail2_farm.engine.umt5 import UMT5
+from scail2_farm.engine.weights import CLIP, T5, TOKENIZER, Snapshot, Tier, open_snapshot
+from scail2_farm.errors import GuardFailed, ResourceError, storage_error
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -48,7 +55,7 @@ Bytes = NDArray[np.uint8]
 SIDE = 32  # both sides of a canvas are multiples of this
 SIDE_LIMIT = 1920  # beyond it the rotary positions of two sources overlap
 KEPT_CONDITIONINGS = 4
-CACHE_LIMIT_BYTES = 2 << 30  # of freed buffers that MLX may hold back
+ANSWERS_MADE = 1  # to be raised when an encoder, or what is done before it, comes to answer otherwise
 OUT_OF_MEMORY = re.compile(r"alloc|insufficient memory|out of memory", re.IGNORECASE)  # as Metal and CUDA say it
 ROWS_GPU, ROWS_CPU = 4096, 1024  # tokens worked on at a time; on a CPU attention scores are materialised
 CAREFUL_SHARE, LEAST_ROWS = 4, 128  # the safe policy works on a quarter of them at a time, and on no fewer than these
@@ -132,14 +139,28 @@ class Latents:
 Velocity = Callable[[mx.array, float], mx.array]
 
 
-def load(folder: Path) -> Engine:
+def load(
+    folder: Path,
+    *,
+    tier: Tier | None = None,
+    precision: Precision = "f32",
+    cache: Path | None = None,
+    digests: Mapping[str, str] | None = None,
+) -> Engine:
     """Open a snapshot folder for rendering; tensors are read when first needed.
 
-    Raises WeightsMissing, WeightsMismatch, and HostUnsupported when MLX has no device to compute on.
+    `tier` is asked for by name where the folder has several. `cache` is a folder of the user's that keeps conditionings
+    and the self-test of the machine; None keeps nothing. `digests` are sha256 by file name where the caller knows
+    them: they name conditionings whatever the times of the files.
+
+    Raises WeightsMissing, WeightsMismatch, and HostUnsupported when MLX has no device to compute on or the device
+    computes this precision wrongly.
     """
     require_working()
     mx.set_cache_limit(CACHE_LIMIT_BYTES)
-    return Engine(open_snapshot(folder))
+    snapshot = open_snapshot(folder, tier=tier)
+    findings_here(cache).require(precision)
+    return Engine(snapshot, precision=precision, cache=cache, digests=digests)
 
 
 def peak_bytes() -> int:
@@ -190,24 +211,62 @@ def _pinned(sample: mx.array, history: mx.array | None) -> mx.array:
 class Engine:
     """A snapshot at work. One segment at a time; conditionings, network and autoencoder stay between segments."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        precision: Precision = "f32",
+        cache: Path | None = None,
+        digests: Mapping[str, str] | None = None,
+    ) -> None:
         self.snapshot = snapshot
-        self.rows = ROWS_GPU if mx.default_device().type == mx.DeviceType.gpu else ROWS_CPU
+        self.precision: Precision = precision
+        self.rows = ROWS_GPU if device_kind() == "gpu" else ROWS_CPU
+        self._answers = Answers(cache / "conditioning") if cache else None
+        self._asked = {file: _identity(snapshot, file, digests or {}) for file in (T5, CLIP, TOKENIZER)}
         self._conditionings: dict[str, Conditioning] = {}
         self._caches: dict[str, Cache] = {}
         self._dit: DiT | None = None
-        self._vae_encoder: VAEEncoder | None = None
-        self._vae_decoder: VAEDecoder | None = None
+        self._wanted: tuple[tuple[Path, float, int, int], ...] = ()  # adapters asked for: file, strength, size, time
+        self._adapters: list[tuple[Adapter, float]] = []
+        self._worn: tuple[Worn, ...] = ()
+        self._worn_key = ""
+
+    def adapt(self, adapters: Sequence[tuple[Path, float]]) -> tuple[Worn, ...]:
+        """Wear these LoRA files at these strengths, and no others, from now on; tells what is worn of each.
+
+        The same list again costs nothing. Raises WeightsMissing, WeightsMismatch and StorageError for a file that
+        cannot be used, and keeps what was worn before.
+        """
+        wanted = tuple((path, strength, *_stamp(path)) for path, strength in adapters)
+        if wanted != self._wanted:
+            read = [(read_lora(path), strength) for path, strength in adapters]
+            tried = attach(DiT(self.snapshot.dit_config), read)  # a network without tensors tells the same
+            self._wanted, self._adapters, self._worn, self._worn_key = wanted, read, tried.report, tried.key
+            self._let_go()
+        return self._worn
+
+    def admit(self, shape: Shape, *, available: int) -> Forecast:
+        """How much memory a segment takes, before anything is read; ResourceError names the sizes that would fit."""
+        return admit(
+            Footprint.of(self.snapshot),
+            shape,
+            available=available,
+            rows=self.rows,
+            precision=self.precision,
+            device=device_kind(),
+            adapters=sum(adapter.nbytes for adapter, _ in self._adapters),
+        )
 
     @contextmanager
     def careful(self) -> Generator[None]:
-        """The safe policy, for what is rendered meanwhile: smaller pieces at a time."""
-        own = self.rows
-        self.rows = max(LEAST_ROWS, own // CAREFUL_SHARE)
+        """The safe policy, for what is rendered meanwhile: float32, and smaller pieces at a time."""
+        own = self.rows, self.precision
+        self.rows, self.precision = max(LEAST_ROWS, self.rows // CAREFUL_SHARE), "f32"
         try:
             yield
         finally:
-            self.rows = own
+            self.rows, self.precision = own
 
     def render(
         self, inputs: SegmentInputs, *, noise: Floats | None = None, conditioning: Conditioning | None = None
@@ -266,9 +325,8 @@ class Engine:
 
     def condition(self, inputs: SegmentInputs) -> Conditioning:
         """What the encoders say of this prompt, negative prompt and reference; the last few answers are kept."""
-        digest = hashlib.sha256(repr((inputs.prompt, inputs.negative_prompt, inputs.reference.shape)).encode())
-        digest.update(np.ascontiguousarray(inputs.reference).tobytes())
-        key = digest.hexdigest()
+        keys = self._text_key(inputs.prompt), self._text_key(inputs.negative_prompt), self._image_key(inputs.reference)
+        key = " ".join(keys)
         known = self._conditionings.pop(key, None)
         conditioning = known or Conditioning(**self._texts(inputs), image=self._image(inputs.reference))
         self._conditionings[key] = conditioning  # last in, so the first is the one unused longest
@@ -276,26 +334,52 @@ class Engine:
             del self._conditionings[next(iter(self._conditionings))]
         return conditioning
 
+    def _text_key(self, text: str) -> str:
+        return _key("text", self._asked[T5], self._asked[TOKENIZER], text)
+
+    def _image_key(self, reference: Floats) -> str:
+        pixels = hashlib.sha256(np.ascontiguousarray(reference).tobytes()).hexdigest()
+        return _key("image", self._asked[CLIP], repr(reference.shape), pixels)
+
     def _texts(self, inputs: SegmentInputs) -> dict[str, Floats]:
-        encoder, tokenizer = self.snapshot.umt5(), self.snapshot.tokenizer
-        texts = {"text": inputs.prompt, "negative": inputs.negative_prompt}
-        rows = {name: _host(encoder(tokenizer(text))) for name, text in texts.items()}
+        encoder: UMT5 | None = None
+        rows: dict[str, Floats] = {}
+        for name, text in {"text": inputs.prompt, "negative": inputs.negative_prompt}.items():
+            key = self._text_key(text)
+            known = self._answers.get(key) if self._answers else None
+            if known is None:
+                self._let_go()
+                encoder = encoder or self.snapshot.umt5()
+                known = _host(encoder(self.snapshot.tokenizer(text)))
+                if self._answers:
+                    self._answers.put(key, known)
+            rows[name] = known
         del encoder
         mx.clear_cache()
         return rows
 
     def _image(self, reference: Floats) -> Floats:
+        key = self._image_key(reference)
+        known = self._answers.get(key) if self._answers else None
+        if known is not None:
+            return known
+        self._let_go()
         tower = self.snapshot.clip()
         features = _host(tower(_signed(reference)))
         del tower
         mx.clear_cache()
+        if self._answers:
+            self._answers.put(key, features)
         return features
+
+    def _let_go(self) -> None:
+        """Free the network and what it prepared: what is read next shall not live beside it."""
+        self._dit, self._caches = None, {}
+        mx.clear_cache()
 
     def encode(self, inputs: SegmentInputs) -> Latents:
         """Encode a segment's pictures and pack its masks; driving video and mask at half size."""
-        if self._vae_encoder is None:
-            self._vae_encoder = self.snapshot.vae_encoder()
-        encoder = self._vae_encoder
+        encoder = self.snapshot.vae_encoder()
 
         def still(picture: Floats, mask: Bytes) -> tuple[mx.array, mx.array]:
             return encoder(_signed(picture)[None]), mx.array(pack(mask[None]))
@@ -314,13 +398,10 @@ class Engine:
 
     def velocity(self, latents: Latents, conditioning: Conditioning, *, inputs: SegmentInputs) -> Velocity:
         """The network's answer for a sample and a timestep, with everything constant prepared, guidance included."""
-        if self._dit is None:
-            self._dit = self.snapshot.dit()
-        dit = self._dit
         wanted = {"text": conditioning.text, "image": conditioning.image}
         if inputs.sampling.guidance > 1:
             wanted["negative"] = conditioning.negative
-        caches = self._cross_caches(dit, wanted)
+        dit, caches = self._prepared(wanted)
         scene = _scene(dit, latents, inputs.replace)
 
         def one(text: Cache) -> Velocity:
@@ -332,31 +413,77 @@ class Engine:
         unconditional = one(caches["negative"]) if "negative" in caches else None
         return guided(one(caches["text"]), unconditional, inputs.sampling.guidance)
 
-    def _cross_caches(self, dit: DiT, wanted: dict[str, Floats]) -> dict[str, Cache]:
-        """Cross-attention keys and values by name; those of the segment before serve again when they are the same."""
+    def _prepared(self, wanted: dict[str, Floats]) -> tuple[DiT, dict[str, Cache]]:
+        """The network, and cross-attention keys and values by name; those made before serve again when the same."""
         keys = {
-            name: hashlib.sha256(f"{name == 'image'} {rows.shape}".encode() + rows.tobytes()).hexdigest()
+            name: _key(name == "image", self.precision, self._worn_key, rows.shape, rows.tobytes())
             for name, rows in wanted.items()
         }
         self._caches = {key: cache for key, cache in self._caches.items() if key in keys.values()}
-        for name, rows in wanted.items():
-            if keys[name] not in self._caches:
+        if self._dit is not None and self._dit.context_dropped and len(self._caches) < len(set(keys.values())):
+            self._let_go()
+        dit = self._dit = self._dit or self._read()
+        for name, key in keys.items():
+            if key not in self._caches:
                 make = dit.image_cache if name == "image" else dit.text_cache
-                self._caches[keys[name]] = make(mx.array(rows))
-        return {name: self._caches[key] for name, key in keys.items()}
+                self._caches[key] = make(mx.array(wanted[name]), compute=COMPUTE[self.precision])
+        if not dit.context_dropped:
+            dit.drop_context()
+            mx.clear_cache()
+        return dit, {name: self._caches[key] for name, key in keys.items()}
+
+    def _read(self) -> DiT:
+        """The network, wearing its adapters."""
+        dit = self.snapshot.dit()
+        if self._adapters:
+            attach(dit, self._adapters)
+        return dit
 
     def decode(self, sample: mx.array, inputs: SegmentInputs) -> Floats:
         """The new frames of a segment in [0, 1]; frames that re-render the history are decoded and dropped."""
-        if self._vae_decoder is None:
-            self._vae_decoder = self.snapshot.vae_decoder()
+        decoder = self.snapshot.vae_decoder()
         overlap = 0 if inputs.history is None else len(inputs.history)
         pixels, *canvas = inputs.driving.shape
         frames = np.empty((pixels - overlap, *canvas), dtype=np.float32)
-        for index, frame in enumerate(self._vae_decoder(sample)):
+        for index, frame in enumerate(decoder(sample)):
             if index >= overlap:
                 _require_finite(frame, inputs, f"in decoded frame {index + 1}")
                 frames[index - overlap] = _host(mx.clip(frame, -1, 1) * 0.5 + 0.5)
         return frames
+
+
+def _key(*parts: object) -> str:
+    """A name for what these decide."""
+    digest = hashlib.sha256()
+    for part in parts:
+        written = part if isinstance(part, bytes) else repr(part).encode()
+        digest.update(f"{len(written)} ".encode() + written)
+    return digest.hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and time of a file; zeros when there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0  # whoever reads it tells why it cannot be read
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _identity(snapshot: Snapshot, file: str, digests: Mapping[str, str]) -> str:
+    """What names the answers of a file of the snapshot, without reading its tensors."""
+    path = snapshot.folder / file
+    where = str(mx.default_device().type), version("mlx")  # another device rounds otherwise
+    if file in digests:
+        return _key(ANSWERS_MADE, where, digests[file])
+    try:
+        stat, tokenizer = path.stat(), path.read_bytes() if file == TOKENIZER else None
+    except OSError as error:
+        raise storage_error(error, path) from error
+    if tokenizer is not None:
+        return _key(ANSWERS_MADE, where, tokenizer)
+    config = {T5: snapshot.umt5_config, CLIP: snapshot.clip_config}[file]
+    return _key(ANSWERS_MADE, where, config, stat.st_size, stat.st_mtime_ns)
 
 
 def _scene(dit: DiT, latents: Latents, replace: bool) -> Scene:

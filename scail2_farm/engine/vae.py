@@ -4,8 +4,9 @@
 
 A stream is a sequence of chunks (1 frame, then 4 by 4 in pixels; 1 by 1 in latents) and a `Past`: what each causal
 convolution remembers of its last two input frames. Decoding goes depth first: after every temporal upsampling one
-frame is carried to the end before the next, so memory does not depend on the length of a shot, and at full size only
-one frame exists. Frames before a stream's start are zeros, and a tap that would read only those is not computed.
+frame is carried to the end before the next, and encoding carries one frame at a time as far as the first temporal
+downsampling; so memory does not depend on the length of a shot, and at full size only one frame exists. Frames before
+a stream's start are zeros, and a tap that would read only those is not computed.
 
 Activations are channels-last, (frames, h, w, C); a causal convolution is one 2-D convolution for each time tap, which
 needs a third of the scratch of a 3-D one. Differs from the reference in nothing but the order of sums.
@@ -61,14 +62,17 @@ class CausalConv(nn.Module):
 
     def __call__(self, x: mx.array, past: Past) -> mx.array:
         taps, count = self.weight.shape[1], x.shape[0]
-        frames = mx.concatenate([past[id(self)], x]) if id(self) in past else x
-        past[id(self)] = frames[1 - taps :]
+        before = past.get(id(self), x[:0])
+        frames = mx.concatenate([before, x])
+        kept = max(0, taps - 1 - count)  # of what was remembered; joined anew, for a slice of `frames` keeps all alive
+        past[id(self)] = mx.concatenate([before[max(0, before.shape[0] - kept) :], x[1 - taps :]])
         missing = taps - 1 + count - frames.shape[0]  # zero frames before the start of the stream
         total: mx.array | None = None
         for k in range(taps):
             first = k - missing  # the frame that tap k reads for the first output
             if first + count > 0:
                 total = _padded_sum(total, self.tap(frames[max(first, 0) : first + count], k), max(-first, 0))
+                evaluate(total)  # the scratch of a convolution is many times its output: one at a time
         assert total is not None  # the last tap always reads
         return total + self.bias
 
@@ -130,13 +134,14 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int, *, temporal: bool) -> None:
         super().__init__()
+        self.temporal = temporal
         self.resample = [nn.Identity(), nn.Conv2d(channels, channels, 3, stride=2)]
         if temporal:
             self.time_conv = CausalConv(channels, channels, kernel=(3, 1, 1))
 
     def __call__(self, x: mx.array, past: Past) -> mx.array:
         x = self.resample[1](mx.pad(x, [(0, 0), (0, 1), (0, 1), (0, 0)]))  # one row below, one column right
-        if "time_conv" not in self:
+        if not self.temporal:
             return x
         conv = self.time_conv
         last = past.get(id(conv))
@@ -201,8 +206,17 @@ class Encoder(nn.Module):
         self.head = _head(top, 2 * config.z_dim)
 
     def __call__(self, x: mx.array, past: Past) -> mx.array:
-        x = self.conv1(x, past)
-        for layer in (*self.downsamples, *self.middle):
+        layers = self.downsamples
+        joint = next(at for at, layer in enumerate(layers) if isinstance(layer, Downsample) and layer.temporal)
+        frames: list[mx.array] = []
+        for frame in mx.split(x, x.shape[0]):  # frames are large until they are first joined in time: one after another
+            frame = self.conv1(frame, past)
+            for layer in layers[:joint]:
+                frame = layer(frame, past)
+                evaluate(frame, *past.values())
+            frames.append(frame)
+        x = mx.concatenate(frames)
+        for layer in (*layers[joint:], *self.middle):
             x = layer(x, past)
         return _run_head(self.head, x, past)
 
@@ -238,6 +252,7 @@ class Decoder(nn.Module):
             layer = self.upsamples[index]
             if isinstance(layer, ResidualBlock):
                 x = layer(x, past)
+                evaluate(x, *past.values())
                 continue
             x = layer.in_time(x, past)
             if x.shape[0] > 1:

@@ -2,10 +2,12 @@
 # (mlx.nn has no stubs, and those of mlx.core leave the axes of reshape and transpose untyped)
 """A snapshot on disk: what is in it, and its parts loaded strictly (engine.md §1).
 
-`open_snapshot` reads only config.json and the headers of the four tensor files, compares every name, shape and type
-with the networks they should fill, and reports all that is wrong at once; gigabytes are read when a part is asked for.
-Sizes come from config.json and, where it is silent, from shapes. Convolutions are stored in torch order in the DiT and
-in CLIP, channels-last in the VAE; nothing is guessed or turned round here.
+A snapshot is a flat folder, or one of the folders q4, q8 and bf16 of a root: its tiers. `open_snapshot` and `verify`
+read only config.json, the tokenizer and the headers of the four tensor files, compare every name, shape and type with
+the networks they should fill, and tell all that is wrong at once; gigabytes are read when a part is asked for, or when
+`verify` is asked to hash them. Sizes come from config.json and, where it is silent, from shapes. Convolutions are
+stored in torch order in the DiT and in CLIP, channels-last in the VAE; nothing is guessed or turned round here, and
+the layouts of other ports are refused by name.
 
 16-bit tensors are accepted. The DiT and UMT5 keep them as stored (a network of 14B would double), and arithmetic
 widens them to float32; the VAE and CLIP are cast to float32 on load.
@@ -15,10 +17,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import mlx.core as mx
 from mlx import nn
@@ -29,14 +32,17 @@ from scail2_farm.engine.clip import Block as CLIPBlock
 from scail2_farm.engine.clip import CLIPVisual
 from scail2_farm.engine.config import CLIPConfig, DiTConfig, UMT5Config, VAEConfig
 from scail2_farm.engine.dit import GROUP, DiT
+from scail2_farm.engine.store import SUMS, Progress, counted_bytes, hashed, read_sums, told
 from scail2_farm.engine.tokenizer import PromptTokenizer
 from scail2_farm.engine.umt5 import UMT5
 from scail2_farm.engine.vae import VAEDecoder, VAEEncoder
-from scail2_farm.errors import WeightsMismatch, WeightsMissing, Where, storage_error
+from scail2_farm.errors import SetupError, WeightsMismatch, WeightsMissing, Where, storage_error
 
 Shape = tuple[int, ...]
 Shapes = dict[str, Shape]
 Part = TypeVar("Part", bound=nn.Module)
+Tier = Literal["q4", "q8", "bf16"]
+TIERS: tuple[Tier, ...] = ("q4", "q8", "bf16")
 
 CONFIG, DIT, VAE, T5, CLIP, TOKENIZER = (
     *("config.json", "dit.safetensors", "vae.safetensors", "t5_encoder.safetensors", "clip.safetensors"),
@@ -47,6 +53,20 @@ FLOATS = ("F32", "F16", "BF16")
 PACKABLE = re.compile(r"blocks\.\d+\.(self_attn\.[qkvo]|cross_attn\.(q|k|v|o|k_img|v_img)|ffn\.[02])")
 """The Linears of the transformer that may be stored packed."""
 BITS = (4, 8)
+TENSORS = (DIT, VAE, T5, CLIP)
+SIGNS = {
+    DIT: "time_projection.1.weight",
+    VAE: "decoder.conv1.weight",
+    T5: "token_embedding.weight",
+    CLIP: "cls_embedding",
+}
+"""A tensor by which each file is known, whatever it is called."""
+STEMS = ("patch_embedding_pose.weight", "patch_embedding_mask.weight")
+"""What SCAIL-2 has and the other Wan models have not."""
+ELSEWHERE = ("umt5.safetensors", "quant.json")
+"""Files of another port's layout, whose names and orders of axes differ (engine.md §1.3)."""
+PORTED = re.compile(r"\.layers\.|^visual\.")
+SPARE_IDS = 0.01  # of the text encoder's words that its own tokenizer leaves unused: the table is padded
 ENCODER_NAMES = ("encoder.", "conv1.")
 SHOWN = 24  # names of one kind in a message
 
@@ -136,28 +156,134 @@ def _widened(tensors: Mapping[str, mx.array]) -> dict[str, mx.array]:
     return {name: array.astype(mx.float32) for name, array in tensors.items()}
 
 
-def open_snapshot(folder: Path) -> Snapshot:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What was found in a snapshot folder, and all that is wrong with it."""
+
+    folder: Path
+    tier: str | None
+    """`q4` or `q8` when packed, else the type of the dense weights: bf16, f16, f32; None when that cannot be told."""
+    bits: int | None
+    """Of the packed Linears; None when nothing is packed, or not all alike."""
+    tensors: Mapping[str, int]
+    """How many each file holds, of those that could be read."""
+    sizes: Mapping[str, int]
+    """Bytes of each file that is there."""
+    digests: Mapping[str, str]
+    """The sha256 of each file; empty unless they were asked for."""
+    missing: tuple[str, ...]
+    faults: tuple[str, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of all files."""
+        return sum(self.sizes.values())
+
+    @property
+    def error(self) -> SetupError | None:
+        """Everything wrong as one error: WeightsMissing where files are, else WeightsMismatch; None for a good one."""
+        told = list(self.faults)
+        if self.missing:
+            told.insert(0, f"{self.folder} is not a snapshot: it lacks {', '.join(self.missing)}")
+        kind = WeightsMissing if self.missing else WeightsMismatch
+        return kind("; ".join(told), where=Where(file=str(self.folder))) if told else None
+
+    def as_json(self) -> dict[str, object]:
+        """As it stands in --json output."""
+        files = {
+            name: {"bytes": size, "tensors": self.tensors.get(name), "sha256": self.digests.get(name)}
+            for name, size in self.sizes.items()
+        }
+        return {
+            "folder": str(self.folder),
+            "tier": self.tier,
+            "bits": self.bits,
+            "bytes": self.bytes,
+            "files": files,
+            "faults": [self.error.as_json()] if self.error else [],
+        }
+
+
+def open_snapshot(folder: Path, *, tier: Tier | None = None) -> Snapshot:
     """Check a snapshot folder without reading its tensors.
 
-    Raises WeightsMissing naming every file that is not there, and WeightsMismatch with everything wrong in those that
+    `folder` holds the files, or a folder for each tier; a tier is asked for by name, and must be what is there. Raises
+    WeightsMissing naming every file or tier that is not there, and WeightsMismatch, with everything wrong in those that
     are: malformed or unsupported config.json, broken files, and names, shapes and types that do not fit.
     """
-    absent = [name for name in FILES if not (folder / name).is_file()]
-    if absent:
-        place = "the folder does not exist" if not folder.is_dir() else f"it lacks {', '.join(absent)}"
-        raise WeightsMissing(f"{folder} is not a snapshot: {place}", where=Where(file=str(folder)))
-    audit = _Audit(folder)
-    document = audit.config()
-    clip, umt5, vae = audit.clip(document), audit.umt5(), audit.vae()
-    dit = audit.dit(document)
-    tokenizer = audit.tokenizer(dit, umt5)
-    if dit and umt5 and dit.text_dim != umt5.dim:
-        audit.faults.append(f"{DIT} reads text of width {dit.text_dim}, {T5} writes {umt5.dim}")
-    if dit and clip and dit.clip_dim != clip.dim:
-        audit.faults.append(f"{DIT} reads image features of width {dit.clip_dim}, {CLIP} writes {clip.dim}")
-    if audit.faults or not (dit and vae and umt5 and clip and tokenizer):
-        raise WeightsMismatch("; ".join(audit.faults), where=Where(file=str(folder)))
-    return Snapshot(folder, dit, vae, umt5, clip, tokenizer)
+    audit = _Audit(folder_of(folder, tier=tier), tier)
+    parts = audit.parts()
+    if error := audit.verified().error:
+        raise error
+    return Snapshot(audit.folder, **parts)
+
+
+def verify(folder: Path, *, tier: Tier | None = None, deep: bool = False) -> Generator[Progress, None, Verified]:
+    """Compare a snapshot with the published layout by its headers alone; `deep` hashes every file as well.
+
+    Hashes are compared with SHA256SUMS where there is one. Raises WeightsMissing when there is no such folder or tier,
+    and StorageError; all else is told in what is returned.
+    """
+    audit = _Audit(folder_of(folder, tier=tier), tier)
+    yield Progress(what="headers", done=0, of=sum(audit.sizes.values()))
+    audit.parts()
+    digests: dict[str, str] = {}
+    done = 0
+    with told(audit.folder):
+        for name in audit.sizes if deep else ():
+            pieces = hashed(audit.folder / name)
+            digests[name], done = yield from counted_bytes(pieces, what=name, done=done, of=sum(audit.sizes.values()))
+    audit.compare_sums(digests)
+    return audit.verified(digests)
+
+
+def audited(folder: Path, *, tier: Tier | None = None) -> Verified:
+    """What `verify` says of the headers in a folder that holds the files itself. Raises StorageError."""
+    audit = _Audit(folder, tier)
+    audit.parts()
+    return audit.verified()
+
+
+def found(places: Iterable[Path]) -> Iterator[Verified]:
+    """The snapshots in these folders, in the folders in them, and in the tier folders of both, each verified.
+
+    What is still being written (NAME.part) is left out. Raises StorageError.
+    """
+    seen: set[Path] = set()
+    for place in places:
+        with told(place):
+            below = sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+            tiers = [path / tier for path in (place, *below) for tier in TIERS if (path / tier).is_dir()]
+        for folder in (place, *below, *tiers):
+            known = folder.resolve() in seen or folder.suffix == ".part" or folder.parent.suffix == ".part"
+            seen.add(folder.resolve())
+            if not known and (folder / DIT).is_file():
+                yield audited(folder)
+
+
+def folder_of(folder: Path, *, tier: Tier | None = None) -> Path:
+    """Where the files of a snapshot lie: `folder` itself, or the folder of a tier in it.
+
+    Raises WeightsMissing when there is no such folder or tier, or when there are several and none is named.
+    """
+    held = [name for name in TIERS if (folder / name).is_dir()]
+    if tier in held:
+        return folder / tier
+    flat = any((folder / file).is_file() for file in (CONFIG, *TENSORS))
+    if flat or (folder.is_dir() and not held):
+        return folder
+    where = Where(file=str(folder))
+    if not folder.is_dir():
+        raise WeightsMissing(f"{folder} is not a snapshot: the folder does not exist", where=where)
+    if tier is None and len(held) == 1:
+        return folder / held[0]
+    what = f"it holds {' and '.join(held)}" + (f", not {tier}" if tier else ", and none of them was named")
+    raise WeightsMissing(
+        f"{folder} is the root of several snapshots: {what}" if tier is None else f"{tier} is not in {folder}: {what}",
+        why="a snapshot is never packed or unpacked on the way: the tier that is asked for must be there",
+        fix=f"name one of them, for example {folder / held[0]}",
+        where=where,
+    )
 
 
 class _Tensor(Protocol):
@@ -175,12 +301,79 @@ class _Header(Protocol):
 class _Audit:
     """One reading of a snapshot folder, gathering faults. A part whose sizes cannot be read answers None."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tier: Tier | None) -> None:
         self.folder = folder
+        self.asked = tier
         self.faults: list[str] = []
+        self.tensors: dict[str, int] = {}
+        self.types: dict[str, Counter[str]] = {}
+        self.bits_found: set[int] = set()
+        with told(folder):
+            self.sizes = {name: (folder / name).stat().st_size for name in FILES if (folder / name).is_file()}
+
+    def parts(self) -> dict[str, Any]:
+        """Read everything; the fields of a Snapshot but its folder, each None where it could not be read."""
+        document = self.config()
+        clip, umt5, vae = self.clip(document), self.umt5(), self.vae()
+        dit = self.dit(document)
+        tokenizer = self.tokenizer(dit, umt5)
+        if dit and umt5 and dit.text_dim != umt5.dim:
+            self.faults.append(f"{DIT} reads text of width {dit.text_dim}, {T5} writes {umt5.dim}")
+        if dit and clip and dit.clip_dim != clip.dim:
+            self.faults.append(f"{DIT} reads image features of width {dit.clip_dim}, {CLIP} writes {clip.dim}")
+        strange = [name for name in ELSEWHERE if (self.folder / name).is_file()]
+        if strange and len(self.sizes) < len(FILES):
+            self.faults.append(f"{_listed(strange)} is of another port's layout, which is not read")
+        self.compare_tier()
+        return {
+            "dit_config": dit,
+            "vae_config": vae,
+            "umt5_config": umt5,
+            "clip_config": clip,
+            "tokenizer": tokenizer,
+        }
+
+    def verified(self, digests: Mapping[str, str] | None = None) -> Verified:
+        return Verified(
+            folder=self.folder,
+            tier=self.tier,
+            bits=next(iter(self.bits_found)) if len(self.bits_found) == 1 else None,
+            tensors=self.tensors,
+            sizes=self.sizes,
+            digests=digests or {},
+            missing=tuple(name for name in FILES if name not in self.sizes),
+            faults=tuple(self.faults),
+        )
+
+    @property
+    def tier(self) -> str | None:
+        """As the tensors have it, whatever config.json and the folder say."""
+        floats = Counter({kind: count for kind, count in self.types.get(DIT, Counter()).items() if kind in FLOATS})
+        if len(self.bits_found) > 1 or not floats:
+            return None
+        return f"q{next(iter(self.bits_found))}" if self.bits_found else floats.most_common(1)[0][0].lower()
+
+    def compare_tier(self) -> None:
+        named = self.asked or (self.folder.name if self.folder.name in TIERS else None)
+        if named and self.tier and self.tier != named:
+            asked = f"{named} was asked for" if self.asked else f"the folder is called {named}"
+            self.faults.append(f"{asked}, but {DIT} holds {self.tier} weights")
+
+    def compare_sums(self, digests: Mapping[str, str]) -> None:
+        try:
+            with told(self.folder):
+                written = read_sums(self.folder, FILES)
+        except ValueError as error:
+            self.faults.append(f"{SUMS}: {error}")
+            return
+        wrong = [name for name, digest in digests.items() if written.get(name, digest) != digest]
+        if wrong:
+            self.faults.append(f"the content of {_listed(wrong)} is not what {SUMS} says")
 
     def config(self) -> dict[str, object]:
         path = self.folder / CONFIG
+        if CONFIG not in self.sizes:
+            return {}
         try:
             document: object = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -204,27 +397,45 @@ class _Audit:
         return value
 
     def header(self, file: str) -> Shapes:
-        """Names and shapes of a tensor file; its types and its completeness are checked on the way."""
-        shapes: Shapes = {}
-        foreign: list[str] = []
+        """Names and shapes of a tensor file, empty when it is none or holds another part.
+
+        Its types and its completeness are checked on the way.
+        """
+        if file not in self.sizes:
+            return {}
         try:
             with safe_open(self.folder / file, framework="np") as opened:  # pyright: ignore[reportUnknownVariableType]
                 tensors = cast("_Header", opened)
-                names = set(tensors.keys())
-                for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                    view = tensors.get_slice(name)
-                    shapes[name] = tuple(view.get_shape())
-                    packed = view.get_dtype() == "U32" and f"{name.removesuffix('.weight')}.scales" in names
-                    if view.get_dtype() not in FLOATS and not packed:
-                        foreign.append(f"{name} ({view.get_dtype()})")
+                views = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 - not a mapping
+                shapes = {name: tuple(view.get_shape()) for name, view in views.items()}
+                types = {name: view.get_dtype() for name, view in views.items()}
         except SafetensorError as error:
             self.faults.append(f"{file} is cut short or not a safetensors file: {error}")
             return {}
         except OSError as error:
             raise storage_error(error, self.folder / file) from error
-        if foreign:
-            self.faults.append(f"{file}: {len(foreign)} not of a float type: {_listed(foreign)}")
+        self.tensors[file], self.types[file] = len(shapes), Counter(types.values())
+        if not shapes:
+            self.faults.append(f"{file} holds no tensors")
+        if SIGNS[file] not in shapes:
+            if other := next((other for other, sign in SIGNS.items() if sign in shapes), None):
+                self.faults.append(f"{file} holds what belongs in {other}")
+                return {}
+            if ported := [name for name in shapes if PORTED.search(name)]:
+                self.faults.append(f"{file} is in another port's layout, which is not read: {_listed(ported[:3])}")
+                return {}
+        self.check_types(file, types)
         return shapes
+
+    def check_types(self, file: str, types: Mapping[str, str]) -> None:
+        packed = {f"{name.removesuffix('.scales')}.weight" for name in types if name.endswith(".scales")}
+        wanted = {name: ("U32",) if name in packed else FLOATS for name in types}
+        for kinds, words in ((FLOATS, "not of a float type"), (("U32",), "packed, but not of type U32")):
+            wrong = [
+                f"{name} ({types[name]})" for name, fit in wanted.items() if fit == kinds and types[name] not in fit
+            ]
+            if wrong:
+                self.faults.append(f"{file}: {len(wrong)} {words}: {_listed(wrong)}")
 
     def compare(self, file: str, expected: Shapes, found: Shapes, *, tolerate_unknown: bool = False) -> None:
         faults = differences(expected, found, tolerate_unknown=tolerate_unknown)
@@ -239,16 +450,11 @@ class _Audit:
 
     def bits(self, document: Mapping[str, object]) -> int | None:
         """The bits config.json says packed weights have; None for a dense snapshot."""
-        written = document.get("quantization")
-        if written is None:
+        try:
+            return bits_said(document)
+        except ValueError as error:
+            self.faults.append(str(error))
             return None
-        said = cast("dict[str, object]", written) if isinstance(written, dict) else {}
-        bits, group = said.get("bits"), said.get("group_size", GROUP)
-        if isinstance(bits, bool) or bits not in BITS or isinstance(group, bool) or group != GROUP:
-            wanted = f'{{"bits": 4 or 8, "group_size": {GROUP}}}'
-            self.faults.append(f"{CONFIG}: quantization is {written!r}, not {wanted}")
-            return None
-        return cast(int, bits)
 
     def packed(self, document: Mapping[str, object], found: Shapes) -> tuple[tuple[str, int], ...]:
         """The packed Linears of the transformer: those that have scales; their bits follow from the shapes."""
@@ -259,16 +465,22 @@ class _Audit:
             if not PACKABLE.fullmatch(name) or len(weight) != 2 or len(scales) != 2:
                 continue  # compared with the network, its tensors are unexpected or of another shape
             packed[name] = weight[1] * 32 // max(1, scales[1] * GROUP)
+        self.bits_found = set(packed.values())
         odd = [f"{name} ({bits} bits)" for name, bits in packed.items() if bits != said]
         if odd and len(self.faults) == faults:
-            told = "says nothing of quantization" if said is None else f"says {said} bits"
-            self.faults.append(f"{CONFIG} {told}, but {DIT} holds {len(odd)} others: {_listed(odd)}")
+            words = "says nothing of quantization" if said is None else f"says {said} bits"
+            self.faults.append(f"{CONFIG} {words}, but {DIT} holds {len(odd)} others: {_listed(odd)}")
+        elif len(self.bits_found) > 1:
+            self.faults.append(f"{DIT} mixes Linears of {' and of '.join(map(str, sorted(self.bits_found)))} bits")
         if said is not None and not packed:
             self.faults.append(f"{CONFIG} says {said} bits, but nothing in {DIT} is packed")
         return tuple((name, bits) for name, bits in packed.items() if bits in BITS)
 
     def dit(self, document: Mapping[str, object]) -> DiTConfig | None:
         found = self.header(DIT)
+        if found and (lacking := [name for name in STEMS if name not in found]):
+            self.faults.append(f"{DIT} is another model's, {_looks(found)}: it has no {_listed(lacking)}")
+            return None
         sizes = {"text_embedding.0.weight": 2, "img_emb.proj.0.weight": 1}
         default = DiTConfig()
         names = ("dim", "ffn_dim", "num_layers", "num_heads", "in_dim", "mask_dim", "out_dim", "freq_dim", "text_len")
@@ -288,12 +500,19 @@ class _Audit:
         wrong = _impossible(config)
         layers = _layers(found, "blocks")
         if layers != config.num_layers:
-            wrong.append(f"num_layers is {config.num_layers}, but {DIT} holds {layers}")
+            wrong.append(f"num_layers is {config.num_layers}, but {DIT} holds {layers} ({_looks(found)})")
         if wrong:
             self.faults += [f"{CONFIG}: {fault}" for fault in wrong]
             return None
         config = replace(config, packed=self.packed(document, found))
-        self.compare(DIT, shapes_of(DiT(config)), found)
+        expected = shapes_of(DiT(config))
+        wrong = [name for name, shape in expected.items() if found.get(name, shape) != shape]
+        if 2 * len(wrong) > len(expected):
+            self.faults.append(
+                f"{DIT} is another model's, {_looks(found)}; {CONFIG} says dim {config.dim}, ffn_dim {config.ffn_dim}"
+            )
+            return None
+        self.compare(DIT, expected, found)
         return config
 
     def vae(self) -> VAEConfig | None:
@@ -346,14 +565,43 @@ class _Audit:
         return config
 
     def tokenizer(self, dit: DiTConfig | None, umt5: UMT5Config | None) -> PromptTokenizer | None:
+        if TOKENIZER not in self.sizes:
+            return None
         try:
             tokenizer = PromptTokenizer(self.folder / TOKENIZER, text_len=(dit or DiTConfig()).text_len)
         except ValueError as error:
             self.faults.append(f"{TOKENIZER}: {error}")
             return None
-        if umt5 and tokenizer.vocab_size > umt5.vocab_size:
-            self.faults.append(f"{TOKENIZER} gives {tokenizer.vocab_size} ids, {T5} knows {umt5.vocab_size}")
+        if umt5 and not (1 - SPARE_IDS) * umt5.vocab_size <= tokenizer.vocab_size <= umt5.vocab_size:
+            self.faults.append(
+                f"{TOKENIZER} is of another vocabulary: it gives {tokenizer.vocab_size} ids, "
+                f"{T5} knows {umt5.vocab_size}"
+            )
         return tokenizer
+
+
+def bits_said(document: Mapping[str, object]) -> int | None:
+    """The bits a config.json says packed weights have, None for a dense snapshot. Raises ValueError when malformed."""
+    written = document.get("quantization")
+    if written is None:
+        return None
+    said = cast("dict[str, object]", written) if isinstance(written, dict) else {}
+    bits, group = said.get("bits"), said.get("group_size", GROUP)
+    if isinstance(bits, bool) or bits not in BITS or isinstance(group, bool) or group != GROUP:
+        wanted = f'{{"bits": 4 or 8, "group_size": {GROUP}}}'
+        raise ValueError(f"{CONFIG}: quantization is {written!r}, not {wanted}")
+    return cast(int, bits)
+
+
+def _looks(found: Shapes) -> str:
+    """What the shapes of a transformer say of it, for who must find out where it came from."""
+    shown = {
+        "dim": found.get("blocks.0.norm3.weight", found.get("head.modulation", ()))[-1:],
+        "ffn_dim": found.get("blocks.0.ffn.0.bias", ()),
+        "in_dim": found.get("patch_embedding.weight", ())[1:2],
+    }
+    sizes = [f"{name} {size[0]}" for name, size in shown.items() if size]
+    return ", ".join([f"of {_layers(found, 'blocks')} layers", *sizes])
 
 
 def _impossible(config: DiTConfig) -> list[str]:

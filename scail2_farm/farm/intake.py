@@ -208,6 +208,7 @@ class Intake:
             folder=str(places.plan(planning.job)),
             returned=str(places.returned(planning.submission.name)),
             seeds=dict(planning.retry.seeds) if planning.retry is not None else {},
+            loras={name: str(path.absolute()) for name, path in self._premises.settings.loras.items()},
         )
         self._child.give(task, log=places.log(f"{planning.job}.plan"))
 

@@ -71,10 +71,10 @@ from scail2_farm.errors import (
     storage_error,
 )
 from scail2_farm.farm.journal import log_as_json
-from scail2_farm.settings import check_weights
+from scail2_farm.settings import cache_folder, check_weights, load_settings
 
 if TYPE_CHECKING:
-    from scail2_farm.documents import Report
+    from scail2_farm.documents import Report, Segment
     from scail2_farm.editorial.takes import Rebased
     from scail2_farm.engine import Engine
     from scail2_farm.plan import Plan, Probing
@@ -124,7 +124,7 @@ class Worker:
 
     def __init__(self, words: int):
         self._words = words
-        self._engine: tuple[str, Engine] | None = None
+        self._engine: Engine | None = None
         self._told = float("-inf")
 
     def do(self, line: bytes) -> None:
@@ -199,7 +199,7 @@ class Worker:
         segment = shot.segment(task.index, work=work, folder=Path(task.folder))
         digests = seal.memory_of(work)
         seal.unchanged(shot, task.index, digests=digests)
-        engine = self._loaded(shot.weights.path, of=segment.sampler.steps)
+        engine = self._loaded(segment)
         rendering = closing(render(segment, engine=engine))
         with _as_planned(), engine.careful() if task.careful else nullcontext(), rendering as steps:
             while True:
@@ -221,15 +221,19 @@ class Worker:
             peak_bytes=report.peak_bytes,
         )
 
-    def _loaded(self, weights: str, *, of: int) -> Engine:
-        """The engine of a snapshot; that of another is let go of first."""
+    def _loaded(self, segment: Segment) -> Engine:
+        """The engine a segment needs; that of another snapshot or precision is let go of first."""
         from scail2_farm import engine
+        from scail2_farm.render import suits
 
-        if self._engine is None or self._engine[0] != weights:
+        if not suits(self._engine, segment):
             self._engine = None
-            self._say(StepSaid(what=f"loading {Path(weights).name}", step=0, of=of))
-            self._engine = weights, engine.load(Path(weights))
-        return self._engine[1]
+            weights = Path(segment.weights.path)
+            self._say(StepSaid(what=f"loading {weights.name}", step=0, of=segment.sampler.steps))
+            cache = cache_folder(load_settings())
+            self._engine = engine.load(weights, precision=segment.sampler.precision, cache=cache)
+        assert self._engine is not None, "just loaded"
+        return self._engine
 
     def _check(self, task: CheckTask) -> DoneSaid:
         """What a worker handed in, looked at by another process; its inputs must still be what was planned."""
@@ -259,6 +263,7 @@ class Worker:
                 home=home,
                 fallback=Path(task.returned),
                 seeds=task.seeds,
+                loras={name: Path(path) for name, path in task.loras.items()},
             )
         )
         said = found.manifest.document if found.manifest else None

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from scail2_farm.frames import exact_rate
-from scail2_farm.media.stills import RasterUnreadable
+from scail2_farm.media.broken import Broken
 
 HEADER_BYTES = 2048
 DESCRIPTORS = {6: ("Y",), 50: ("R", "G", "B"), 51: ("R", "G", "B", "A"), 52: ("A", "B", "G", "R")}
@@ -107,13 +107,13 @@ class DpxHeader:
 def parse(head: bytes, size: int) -> DpxHeader:
     """What the first HEADER_BYTES of a file of `size` bytes say, and that all its pixels are there.
 
-    Raises RasterUnreadable.
+    Raises Broken.
     """
     order = ">" if head[:4] == b"SDPX" else "<"
     if head[:4] not in (b"SDPX", b"XPDS"):
-        raise RasterUnreadable("is not a DPX file")
+        raise Broken("is not a DPX file")
     if len(head) < ELEMENT + 72:
-        raise RasterUnreadable("is cut short in its header")
+        raise Broken("is cut short in its header")
 
     def field(layout: str, place: int) -> Any:
         there = place + struct.calcsize(layout) <= len(head) and place + 4 <= max(offset, ELEMENT + 72)
@@ -125,10 +125,10 @@ def parse(head: bytes, size: int) -> DpxHeader:
     bits, packing, encoding = field("B", ELEMENT + 23), field("H", ELEMENT + 24), field("H", ELEMENT + 26)
     data, padding = field("I", ELEMENT + 28), field("I", ELEMENT + 32)
     if not (0 < width < 2**16 and 0 < height < 2**16):
-        raise RasterUnreadable(f"has an impossible size of {width}x{height}")
+        raise Broken(f"has an impossible size of {width}x{height}")
     odd = _odd(orientation=orientation, elements=elements, sign=sign, descriptor=descriptor, encoding=encoding)
     if odd:
-        raise RasterUnreadable(odd, fix=FIX)
+        raise Broken(odd, fix=FIX)
     channels = DESCRIPTORS[descriptor]
     start = data if data not in (0, UNDEFINED) else offset
     padding = 0 if padding == UNDEFINED else padding
@@ -137,7 +137,7 @@ def parse(head: bytes, size: int) -> DpxHeader:
     filled = _layout(order, codes, bits, 1, luma=is_luma).line
     if bits == 10 and packing == 0 and size - start == filled * height != (layout.line + padding) * height:
         what = "says that its codes of 10 bits are packed, and is as long as if they were filled"
-        raise RasterUnreadable(what, fix="write it again as DPX of 10 bits, filled, method A")
+        raise Broken(what, fix="write it again as DPX of 10 bits, filled, method A")
     layout = _placed(layout, start, height, padding, size=size, said=field("I", FILE_SIZE))
     horizontal, vertical = field("I", ASPECT), field("I", ASPECT + 4)
     return DpxHeader(
@@ -193,7 +193,7 @@ def _layout(order: str, codes: int, bits: int, packing: int, *, luma: bool) -> L
     """The layout of a line of `codes`, as if the pixels began at 0."""
     filled_a = packing == 1
     if not (bits in (8, 16) or (bits in (10, 12) and packing in (0, 1, 2))):
-        raise RasterUnreadable(f"is DPX of {bits} bits in packing {packing}", fix=FIX)
+        raise Broken(f"is DPX of {bits} bits in packing {packing}", fix=FIX)
     if bits in (8, 16) or (bits == 12 and packing):
         dtype = np.dtype(np.uint8 if bits == 8 else f"{order}u2")
         places, words, size = ((0, 4 if bits == 12 and filled_a else 0),), 1, dtype.itemsize
@@ -221,7 +221,7 @@ def _placed(layout: Layout, offset: int, height: int, padding: int, *, size: int
     stride = loose if is_loose else aligned
     if offset < ELEMENT + 72 or there < stride * (height - 1) + layout.line:
         wanted = offset + stride * height
-        raise RasterUnreadable(f"is incomplete: it has {size} bytes, its header speaks of {wanted}")
+        raise Broken(f"is incomplete: it has {size} bytes, its header speaks of {wanted}")
     return Layout(offset, layout.dtype, layout.bits, layout.words, layout.places, layout.line, stride)
 
 

@@ -24,8 +24,7 @@ import itertools
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -35,11 +34,11 @@ import numpy as np
 import OpenEXR
 
 from scail2_farm.documents import written_whole
-from scail2_farm.errors import PlateMissing, PlateUnreadable, Where, storage_error
+from scail2_farm.errors import PlateUnreadable, Where
+from scail2_farm.media.broken import Broken, plate_faults
 from scail2_farm.media.exrfile import (
     COMPRESSIONS,
     Attributes,
-    Broken,
     Channel,
     Layout,
     PartHeader,
@@ -96,24 +95,8 @@ def examine(path: Path) -> tuple[PartHeader, ...]:
 
     Raises PlateMissing, PlateUnreadable for a file that is not OpenEXR, damaged or incomplete, StorageError.
     """
-    with _faults_of(path), path.open("rb") as file:
+    with plate_faults(path), path.open("rb") as file:
         return read_layout(file).parts
-
-
-@contextmanager
-def _faults_of(path: Path) -> Generator[None]:
-    """Says of `path` what goes wrong while it is read."""
-    where = Where(file=str(path))
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError):
-        raise PlateMissing(f"{path.name} is not there", where=where) from None
-    except IsADirectoryError:
-        raise PlateMissing(f"{path.name} is a folder", where=where) from None
-    except OSError as error:
-        raise storage_error(error, path) from error
-    except Broken as fault:
-        raise PlateUnreadable(f"{path.name} {fault}", fix=fault.fix, where=where) from None
 
 
 def picture_part(parts: Sequence[PartHeader], path: Path) -> int:
@@ -263,7 +246,7 @@ def read(path: Path) -> ExrPixels:
 
     Raises PlateMissing, PlateUnreadable, StorageError.
     """
-    with _faults_of(path):
+    with plate_faults(path):
         raw = path.read_bytes()
         layout = read_layout(io.BytesIO(raw))
         picture = picture_part(layout.parts, path)
@@ -283,7 +266,7 @@ def read_channels(path: Path) -> tuple[Window, Window, dict[str, np.ndarray]]:
 
     Raises PlateMissing, PlateUnreadable, StorageError.
     """
-    with _faults_of(path):
+    with plate_faults(path):
         raw = path.read_bytes()
         layout = read_layout(io.BytesIO(raw))
         if any(part.is_deep for part in layout.parts):

@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from scail2_farm.media.broken import Broken
+
 MAGIC = 20000630
 MAX_PIXELS = 2**28  # a 16K frame is half of it; beyond, a header is taken for broken
 MAX_OFFSET = 2**29  # of a window; OpenEXR knows no coordinates beyond twice that
@@ -150,14 +152,6 @@ class Layout:
     multi_part: bool
     header_bytes: int
     tables: tuple[np.ndarray, ...]
-
-
-class Broken(Exception):
-    """What is wrong with a file, in words that follow its name, and what mends it when writing it again does not."""
-
-    def __init__(self, what: str, *, fix: str | None = None):
-        super().__init__(what)
-        self.fix = fix
 
 
 # --------------------------------------------------------------------------- reading

@@ -19,6 +19,7 @@ import numpy as np
 from scail2_farm.errors import FarmError, InputError, MatteMismatch, Where, storage_error
 from scail2_farm.frames import FramePattern, FrameRange, describe_frames
 from scail2_farm.media import exr, stills
+from scail2_farm.media.broken import Broken
 from scail2_farm.media.plates import nearest
 
 Box = tuple[int, int, int, int]
@@ -73,7 +74,7 @@ def read_matte(path: Path) -> np.ndarray:
     elif path.suffix.lower() == ".png":
         try:
             pixels, names = stills.read_raster(path)
-        except stills.RasterUnreadable as fault:
+        except Broken as fault:
             raise _mismatch(path, str(fault)) from None
         matte = stills.whiteness(pixels, names)
     else:

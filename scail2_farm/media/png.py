@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from scail2_farm.media.stills import RasterUnreadable
+from scail2_farm.media.broken import Broken
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHANNELS = {0: ("Y",), 2: ("R", "G", "B"), 4: ("Y", "A"), 6: ("R", "G", "B", "A")}
@@ -71,10 +71,10 @@ class PngHeader:
 def parse(file: BinaryIO, size: int) -> PngHeader:
     """What the chunks of a file of `size` bytes say, and that all of them are there; no pixel is decoded.
 
-    Raises RasterUnreadable.
+    Raises Broken.
     """
     if file.read(8) != SIGNATURE:
-        raise RasterUnreadable("is not a PNG file")
+        raise Broken("is not a PNG file")
     header: PngHeader | None = None
     around: tuple[list[Chunk], list[Chunk]] = ([], [])
     packed, name = 0, b""
@@ -82,7 +82,7 @@ def parse(file: BinaryIO, size: int) -> PngHeader:
         front = file.read(8)
         length, name = struct.unpack(">I4s", front) if len(front) == 8 else (size, b"")
         if length + 4 > size - file.tell():
-            raise RasterUnreadable("is incomplete: it ends in the middle of a chunk")
+            raise Broken("is incomplete: it ends in the middle of a chunk")
         if name == b"IDAT":
             packed += length
             file.seek(length + 4, 1)
@@ -90,15 +90,15 @@ def parse(file: BinaryIO, size: int) -> PngHeader:
         content = file.read(length)
         whole = zlib.crc32(content, zlib.crc32(name)) == struct.unpack(">I", file.read(4))[0]
         if not whole or length != SIZES.get(name, length):
-            raise RasterUnreadable(f"is damaged in its {name.decode() if name.isalpha() else 'header or a'} chunk")
+            raise Broken(f"is damaged in its {name.decode() if name.isalpha() else 'header or a'} chunk")
         if name == b"IHDR":
             header = _header(content)
         elif name != b"IEND":
             around[packed > 0].append((name, content))
     if header is None:
-        raise RasterUnreadable("is damaged: it has no header")
+        raise Broken("is damaged: it has no header")
     if packed * MOST_PACKED < header.width * header.height * len(header.channels) * header.bits // 8:
-        raise RasterUnreadable("is damaged: its pixels are too few bytes for its size")
+        raise Broken("is damaged: its pixels are too few bytes for its size")
     header = replace(header, before=tuple(around[0]), after=tuple(around[1]))
     _refuse_odd(header)
     return header
@@ -106,20 +106,20 @@ def parse(file: BinaryIO, size: int) -> PngHeader:
 
 def _header(content: bytes) -> PngHeader:
     if len(content) != 13:
-        raise RasterUnreadable("is damaged in its header")
+        raise Broken("is damaged in its header")
     width, height, bits, kind = struct.unpack(">IIBB3x", content)
     if kind == 3 or bits not in (8, 16) or kind not in CHANNELS:
-        raise RasterUnreadable("is PNG with a palette" if kind == 3 else f"is PNG of {bits} bits", fix=FIX)
+        raise Broken("is PNG with a palette" if kind == 3 else f"is PNG of {bits} bits", fix=FIX)
     return PngHeader(width, height, bits, CHANNELS[kind])
 
 
 def _refuse_odd(header: PngHeader) -> None:
     if header.chunk(b"acTL") is not None:
-        raise RasterUnreadable("is an animated PNG", fix="write its frames as a sequence of PNG files")
+        raise Broken("is an animated PNG", fix="write its frames as a sequence of PNG files")
     if header.chunk(b"tRNS") is not None:
-        raise RasterUnreadable("is PNG with one colour that is transparent", fix="write it with an alpha channel")
+        raise Broken("is PNG with one colour that is transparent", fix="write it with an alpha channel")
     if (code := header.chunk(b"cICP")) and not code[3]:
-        raise RasterUnreadable("is PNG of narrow range (cICP)", fix="write it in full range")
+        raise Broken("is PNG of narrow range (cICP)", fix="write it in full range")
 
 
 def color(header: PngHeader) -> tuple[str, str] | None:

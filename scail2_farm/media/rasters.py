@@ -9,8 +9,7 @@ refused in words. Any number of threads may read at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,10 +19,10 @@ import numpy as np
 import OpenImageIO as oiio
 
 from scail2_farm.documents import written_whole
-from scail2_farm.errors import PlateMissing, PlateUnreadable, Where, storage_error
 from scail2_farm.media import dpx, png, tiff
+from scail2_farm.media.broken import Broken, plate_faults
 from scail2_farm.media.exr import OURS
-from scail2_farm.media.stills import RasterUnreadable, whiteness
+from scail2_farm.media.stills import whiteness
 
 SUFFIXES = (".dpx", ".tif", ".tiff", ".png")
 MAX_PIXELS = 2**28  # a 16K frame is half of it; beyond, a header is taken for broken
@@ -81,32 +80,16 @@ class RasterPixels:
 # --------------------------------------------------------------------------- examining and reading
 
 
-@contextmanager
-def _faults_of(path: Path) -> Generator[None]:
-    """Says of `path` what goes wrong while it is read."""
-    where = Where(file=str(path))
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError):
-        raise PlateMissing(f"{path.name} is not there", where=where) from None
-    except IsADirectoryError:
-        raise PlateMissing(f"{path.name} is a folder", where=where) from None
-    except OSError as error:
-        raise storage_error(error, path) from error
-    except RasterUnreadable as fault:
-        raise PlateUnreadable(f"{path.name} {fault}", fix=fault.fix, where=where) from None
-
-
 def examine(path: Path) -> RasterHeader:
     """What a complete DPX, TIFF or PNG says about itself, by its suffix; no pixel is decoded.
 
     Raises PlateMissing, PlateUnreadable for a file that is damaged, incomplete, or of a form that could not be given
     back, StorageError.
     """
-    with _faults_of(path), path.open("rb") as file:
+    with plate_faults(path), path.open("rb") as file:
         header = _examined(file, path.suffix.lower())
         if not 0 < header.width * header.height <= MAX_PIXELS:
-            raise RasterUnreadable(f"has an impossible size of {header.width}x{header.height}")
+            raise Broken(f"has an impossible size of {header.width}x{header.height}")
         return header
 
 
@@ -157,7 +140,7 @@ def read(path: Path) -> RasterPixels:
     Raises PlateMissing, PlateUnreadable, StorageError.
     """
     header = examine(path)
-    with _faults_of(path):
+    with plate_faults(path):
         if isinstance(header.own, dpx.DpxHeader):
             file = path.read_bytes()
             own = dpx.parse(file[: dpx.HEADER_BYTES], len(file))
@@ -171,17 +154,17 @@ def _decoded(path: Path, header: RasterHeader) -> tuple[np.ndarray, oiio.ImageSp
     as_stored["oiio:UnassociatedAlpha"] = 1
     image = oiio.ImageInput.open(str(path), as_stored)
     if image is None:
-        raise RasterUnreadable(f"does not open: {_first_line(oiio.geterror())}")
+        raise Broken(f"does not open: {_first_line(oiio.geterror())}")
     try:
         spec = image.spec()
         codes = image.read_image(spec.format)
         error = image.geterror()
         if codes is None or error:
-            raise RasterUnreadable(f"does not decode: {_first_line(error)}")
+            raise Broken(f"does not decode: {_first_line(error)}")
         codes = codes.reshape(spec.height, spec.width, spec.nchannels)
         expected = np.dtype(np.float32 if header.pixel_type == "float" else header.pixel_type)
         if codes.shape != (header.height, header.width, len(header.channels)) or codes.dtype != expected:
-            raise RasterUnreadable(f"does not decode to what its header says ({codes.shape}, {codes.dtype})")
+            raise Broken(f"does not decode to what its header says ({codes.shape}, {codes.dtype})")
         return codes, spec
     finally:
         image.close()

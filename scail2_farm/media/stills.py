@@ -14,6 +14,7 @@ import numpy as np
 import OpenImageIO as oiio
 
 from scail2_farm.errors import SubmissionInvalid, Where, storage_error
+from scail2_farm.media.broken import Absent, Broken
 
 STILL_FORMATS = ("png", "jpeg", "tiff")
 FIX = "export the picture again as PNG, JPEG or TIFF of 8 or 16 bits"
@@ -27,21 +28,6 @@ class Still:
     alpha: np.ndarray | None
 
 
-class RasterUnreadable(Exception):
-    """What is wrong with a raster file, in words that follow its name; the reader's caller says whose fault it is.
-
-    `fix` is the instruction that goes with it, None for the caller's own.
-    """
-
-    def __init__(self, what: str, *, fix: str | None = None):
-        super().__init__(what)
-        self.fix = fix
-
-
-class RasterMissing(RasterUnreadable):
-    """There is no such file."""
-
-
 def read_still(path: Path) -> Still:
     """Read a reference image.
 
@@ -49,7 +35,7 @@ def read_still(path: Path) -> Still:
     """
     try:
         pixels, names = read_raster(path)
-    except RasterUnreadable as fault:
+    except Broken as fault:
         raise _unusable(path, fault, key="image") from None
     alpha = pixels[..., names.index("A")] if "A" in names else None
     color = [index for index, name in enumerate(names) if name != "A"]
@@ -64,21 +50,21 @@ def read_mask(path: Path) -> np.ndarray:
     """
     try:
         pixels, names = read_raster(path)
-    except RasterUnreadable as fault:
+    except Broken as fault:
         raise _unusable(path, fault, key="mask") from None
     return whiteness(pixels, names)
 
 
-def _unusable(path: Path, fault: RasterUnreadable, *, key: str) -> SubmissionInvalid:
+def _unusable(path: Path, fault: Broken, *, key: str) -> SubmissionInvalid:
     """The fault of a still or mask that the library names with `key`."""
-    fix = f"put {path} there, or correct `{key}:`" if isinstance(fault, RasterMissing) else FIX
+    fix = f"put {path} there, or correct `{key}:`" if isinstance(fault, Absent) else FIX
     return SubmissionInvalid(f"{path.name} {fault}", fix=fix, where=Where(file=str(path)))
 
 
 def read_raster(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """The pixels (H, W, channels) float32 in 0..1 of a PNG, JPEG or TIFF, and the channel names (Y or R, G, B; A).
 
-    Raises RasterUnreadable, StorageError.
+    Raises Broken, StorageError.
     """
     image = _open(path)
     try:
@@ -86,7 +72,7 @@ def read_raster(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
         pixels = image.read_image(spec.format)
         error = image.geterror()
         if pixels is None or error:
-            raise RasterUnreadable(f"does not decode: {_first_line(error)}")
+            raise Broken(f"does not decode: {_first_line(error)}")
         white = 255 if pixels.dtype == np.uint8 else 65535
         values = pixels.astype(np.float32) / np.float32(white)  # OpenImageIO's own conversion is a bit off in places
         return _upright(values, _orientation(spec)), tuple(spec.channelnames)
@@ -115,23 +101,21 @@ def _open(path: Path) -> oiio.ImageInput:
     try:
         path.open("rb").close()
     except (FileNotFoundError, NotADirectoryError):
-        raise RasterMissing("is not there") from None
+        raise Absent("is not there") from None
     except IsADirectoryError:
-        raise RasterUnreadable("is a folder") from None
+        raise Broken("is a folder") from None
     except OSError as error:
         raise storage_error(error, path) from error
     image = oiio.ImageInput.open(str(path), wanted)
     if image is None:
-        raise RasterUnreadable(f"does not open: {_first_line(oiio.geterror())}")
+        raise Broken(f"does not open: {_first_line(oiio.geterror())}")
     spec = image.spec()
     if image.format_name() not in STILL_FORMATS or str(spec.format) not in ("uint8", "uint16"):
         image.close()
-        raise RasterUnreadable(
-            f"is {image.format_name()} of type {spec.format}; PNG, JPEG or TIFF of 8 or 16 bits is read"
-        )
+        raise Broken(f"is {image.format_name()} of type {spec.format}; PNG, JPEG or TIFF of 8 or 16 bits is read")
     if spec.width * spec.height > 2**28 or spec.nchannels > 5:
         image.close()
-        raise RasterUnreadable(f"is not a still picture ({spec.width}x{spec.height}, {spec.nchannels} channels)")
+        raise Broken(f"is not a still picture ({spec.width}x{spec.height}, {spec.nchannels} channels)")
     return image
 
 

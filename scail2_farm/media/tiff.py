@@ -19,7 +19,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 import OpenImageIO as oiio
 
-from scail2_farm.media.stills import RasterUnreadable
+from scail2_farm.media.broken import Broken
 
 # the tags that are read here, by their names in the specification
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION = 256, 257, 258, 259, 262, 270
@@ -79,18 +79,18 @@ def numbers(tags: Tags, tag: int) -> tuple[int, ...]:
 def parse(file: BinaryIO, size: int) -> TiffHeader:
     """What the tags of a file of `size` bytes say, and that all its pixels are there; none is decoded.
 
-    Raises RasterUnreadable.
+    Raises Broken.
     """
     front = file.read(16).ljust(16, b"\0")
     order: Literal["<", ">"] | None = "<" if front[:2] == b"II" else ">" if front[:2] == b"MM" else None
     version = struct.unpack(f"{order}H", front[2:4])[0] if order else 0
     if order is None or version not in (42, 43):
-        raise RasterUnreadable("is not a TIFF file")
+        raise Broken("is not a TIFF file")
     big = version == 43
     place = struct.unpack_from(f"{order}Q", front, 8)[0] if big else struct.unpack_from(f"{order}I", front, 4)[0]
     tags, following = _directory(file, place, size, order=order, big=big)
     if following or SUB_FILES in tags:
-        raise RasterUnreadable("holds more than one picture (pages or a thumbnail)", fix=FIX)
+        raise Broken("holds more than one picture (pages or a thumbnail)", fix=FIX)
     header = _header(tags, order=order, big=big)
     _check_pixels(header, size)
     return header
@@ -101,7 +101,7 @@ def _directory(file: BinaryIO, place: int, size: int, *, order: str, big: bool) 
 
     def take(count: int, place: int) -> bytes:
         if place < 8 or place + count > size:
-            raise RasterUnreadable("is incomplete or damaged: its directory lies past its end")
+            raise Broken("is incomplete or damaged: its directory lies past its end")
         file.seek(place)
         return file.read(count)
 
@@ -110,7 +110,7 @@ def _directory(file: BinaryIO, place: int, size: int, *, order: str, big: bool) 
     (entries,) = struct.unpack(f"{order}{counter}", take(start - place, place))
     length = struct.calcsize(f"={entry}")
     if entries > 4096:
-        raise RasterUnreadable("is damaged in its directory")
+        raise Broken("is damaged in its directory")
     listed = take(entries * length, start)
     tags: dict[int, tuple[int, int, bytes]] = {}
     for tag, kind, count, raw in struct.iter_unpack(f"{order}{entry}", listed):
@@ -138,17 +138,17 @@ def _header(tags: Tags, *, order: Literal["<", ">"], big: bool) -> TiffHeader:
     color = {1: ("Y",), 2: ("R", "G", "B")}.get(photometric, ())
     pixel_type = PIXEL_TYPES.get((max(bits), max(kinds)))
     if not color or len(color) > samples:
-        raise RasterUnreadable(f"is TIFF of {PHOTOMETRICS.get(photometric, 'unknown colours')}", fix=FIX)
+        raise Broken(f"is TIFF of {PHOTOMETRICS.get(photometric, 'unknown colours')}", fix=FIX)
     if len(bits) > 1 or len(kinds) > 1 or pixel_type is None:
         form = {1: "", 2: " signed", 3: " float"}.get(max(kinds), " undefined")
-        raise RasterUnreadable(f"is TIFF of {' and '.join(map(str, sorted(bits)[:4]))} bits{form}", fix=FIX)
+        raise Broken(f"is TIFF of {' and '.join(map(str, sorted(bits)[:4]))} bits{form}", fix=FIX)
     if code not in COMPRESSIONS:
-        raise RasterUnreadable(f"is compressed in a way that could not be given back (code {code})", fix=FIX)
+        raise Broken(f"is compressed in a way that could not be given back (code {code})", fix=FIX)
     if one(ORIENTATION, 1) != 1:
         what = f"is to be turned when it is shown (orientation {one(ORIENTATION, 1)})"
-        raise RasterUnreadable(what, fix="write it the way up it is seen, with orientation 1")
+        raise Broken(what, fix="write it the way up it is seen, with orientation 1")
     if not 0 < samples - len(color) + 1 <= 64:
-        raise RasterUnreadable(f"has {samples} channels", fix=FIX)
+        raise Broken(f"has {samples} channels", fix=FIX)
     extra = (*numbers(tags, EXTRA_SAMPLES), *[0] * samples)[: samples - len(color)]
     alphas = [index for index, kind in enumerate(extra) if kind in (1, 2)][:1]
     others = ("A" if index in alphas else f"channel{len(color) + index}" for index in range(len(extra)))
@@ -171,13 +171,13 @@ def _check_pixels(header: TiffHeader, size: int) -> None:
     places = numbers(header.tags, TILES if tiled else STRIPS)
     lengths = numbers(header.tags, TILE_BYTES if tiled else STRIP_BYTES)
     if not places or len(places) != len(lengths):
-        raise RasterUnreadable("is damaged: it does not tell where its pixels lie")
+        raise Broken("is damaged: it does not tell where its pixels lie")
     if any(place < 8 or place + length > size for place, length in zip(places, lengths, strict=True)):
-        raise RasterUnreadable("is incomplete: some of its pixels lie past its end")
+        raise Broken("is incomplete: some of its pixels lie past its end")
     depth = {"uint8": 1, "uint16": 2, "float": 4}[header.pixel_type]
     wanted = header.width * header.height * len(header.channels) * depth
     if not wanted or sum(lengths) * (1 if header.compression == "none" else MOST_PACKED) < wanted:
-        raise RasterUnreadable("is incomplete: it has too few bytes for its size")
+        raise Broken("is incomplete: it has too few bytes for its size")
 
 
 # --------------------------------------------------------------------------- writing
@@ -209,7 +209,7 @@ def write(path: Path, codes: np.ndarray, *, spec: oiio.ImageSpec) -> None:
     try:
         with path.open("rb") as file:
             parse(file, os.fstat(file.fileno()).st_size)
-    except RasterUnreadable as fault:  # the library does not notice every write that failed
+    except Broken as fault:  # the library does not notice every write that failed
         raise _disk_fault(path, str(fault)) from None
 
 

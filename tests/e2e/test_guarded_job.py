@@ -46,7 +46,7 @@ def two_shots(cut: Cut) -> Cut:
 def test_a_black_segment_is_tried_once_more_with_care(two_shots: Cut, black: int, monkeypatch: pytest.MonkeyPatch):
     failing = Failing(engine.load(two_shots.weights).snapshot, black=black)
     rows = failing.rows
-    monkeypatch.setattr(engine, "load", lambda folder: failing)
+    monkeypatch.setattr(engine, "load", lambda folder, **_: failing)
     outcome, events = submitted(two_shots)
     assert failing.worked_in == [rows, rows // 4, rows], "smaller pieces, for that segment alone"
     done = [event.shot for event in events if isinstance(event, ShotDone)]

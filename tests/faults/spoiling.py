@@ -201,9 +201,12 @@ def spoil() -> None:
         way = BY_NAME.get(now)
         return rendered(self, task) if way is None else way(lambda asked: rendered(self, asked), task)
 
-    def _loaded(self: Worker, weights: str, **named: Any) -> Any:
+    def _loaded(self: Worker, segment: Any) -> Any:
         broken = BROKEN / now
-        return loaded(self, str(broken) if now and broken.is_dir() else weights, **named)
+        if now and broken.is_dir():
+            weights = segment.weights.model_copy(update={"path": str(broken)})
+            segment = segment.model_copy(update={"weights": weights})
+        return loaded(self, segment)
 
     Worker._render, Worker._loaded = _render, _loaded  # pyright: ignore[reportAttributeAccessIssue]
 

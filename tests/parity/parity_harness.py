@@ -107,12 +107,15 @@ def dit(golden: Golden) -> Arrays:
     made: Arrays = {}
     for name in golden.group("out."):
         replace = bool(golden.config["replace_flag"]) or name.endswith("_replacement")
-        samples = [_dit_sample(golden, network, sample, replace) for sample in range(len(golden.arrays["in.x"]))]
+        samples = [dit_sample(golden, network, sample, replace) for sample in range(len(golden.arrays["in.x"]))]
         made[name] = np.stack(samples)
     return made
 
 
-def _dit_sample(golden: Golden, network: DiT, sample: int, replace: bool) -> Array:
+def dit_sample(
+    golden: Golden, network: DiT, sample: int, replace: bool, compute: mx.Dtype = mx.float32
+) -> NDArray[np.float32]:
+    """The velocity of one sample of a file, its products computed in the type `compute`."""
     inputs = {name: mx.array(array[sample]) for name, array in golden.group("in.").items() if "context" not in name}
     assert not golden.arrays["in.ref_masks"][sample][:, 1:].any(), "the masks of frames to be made are all zero"
     extra: list[tuple[mx.array, mx.array]] = []
@@ -128,8 +131,8 @@ def _dit_sample(golden: Golden, network: DiT, sample: int, replace: bool) -> Arr
         history_mask=inputs.get("history_mask"),
         extra=tuple(extra),
     )
-    text = network.text_cache(golden.tensor(f"in.context.{sample}"))
-    image = network.image_cache(inputs["clip_fea"])
+    text = network.text_cache(golden.tensor(f"in.context.{sample}"), compute=compute)
+    image = network.image_cache(inputs["clip_fea"], compute=compute)
     return np.array(
         network(inputs["x"], float(golden.arrays["in.t"][sample]), scene, text=text, image=image, rows=ROWS)
     )

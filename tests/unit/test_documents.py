@@ -143,7 +143,7 @@ characters:
         mask: m.png
         primary: true
         view: front
-    lora:
+    loras:
       - path: l.safetensors
         strength: 0.5
     matte:

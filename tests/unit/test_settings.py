@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from scail2_farm.errors import SettingsInvalid
-from scail2_farm.settings import Settings, load_settings
+from scail2_farm.errors import SettingsInvalid, WeightsMissing
+from scail2_farm.settings import Settings, check_weights, load_settings
 
 SIGNED = {"SCAIL2_HOOK_SECRET": "s3cret"}
 
@@ -28,9 +28,21 @@ def test_defaults_toml_environment_flag(tmp_path, written):
     assert load_settings(environment=named | {"SCAIL2_WEIGHTS": "/env"}, weights="/flag").weights == "/flag"
 
 
+def test_loras_are_named_by_a_table_or_by_the_environment(tmp_path, written):
+    named = written('[loras]\ndpo = "/models/dpo.pt"\nlightx2v = "~/x.safetensors"\n')
+    found = load_settings(environment=named).loras
+    assert found == {"dpo": Path("/models/dpo.pt"), "lightx2v": Path.home() / "x.safetensors"}
+    environment = {"XDG_CONFIG_HOME": str(tmp_path), "SCAIL2_LORAS": "dpo=/a/b.pt relight=/c"}
+    assert load_settings(environment=environment).loras == {"dpo": Path("/a/b.pt"), "relight": Path("/c")}
+    with pytest.raises(SettingsInvalid, match="SCAIL2_LORAS must be a table of paths by name"):
+        load_settings(environment=environment | {"SCAIL2_LORAS": "/a/b.pt"})
+
+
 def test_the_farm_has_defaults(tmp_path):
     assert load_settings(environment={"XDG_CONFIG_HOME": str(tmp_path)}).model_dump() == {
         "weights": None,
+        "loras": {},
+        "cache": None,
         "farm": None,
         "ledger": None,
         "workers": 1,
@@ -179,3 +191,11 @@ def test_a_named_file_must_exist(tmp_path):
 def test_a_file_that_is_none_is_named(tmp_path):
     with pytest.raises(SettingsInvalid, match="cannot be read"):
         load_settings(environment={"SCAIL2_SETTINGS": str(tmp_path)})
+
+
+def test_a_root_of_tiers_asks_for_one_of_them(tmp_path):
+    (tmp_path / "q4").mkdir()
+    (tmp_path / "q8").mkdir()
+    with pytest.raises(WeightsMissing, match=r"holds tiers \(q4, q8\)") as fault:
+        check_weights(str(tmp_path))
+    assert str(tmp_path / "q8") in fault.value.fix

@@ -276,10 +276,6 @@ def test_the_nearest_clips_are_named(tmp_path: Path):
     [
         (CAST + "\nretime: bake", "`retime: bake`"),
         (CAST + "\nnumbering: '1001'", "`numbering: 1001`"),
-        (CAST + "\ndefaults: {preset: lightning}", "`lightning` preset"),
-        ("cast: [{when: {clip: '*'}, characters: [{id: hero}], preset: lightning}]", "`lightning` preset"),
-        (CAST + "\nshots: [{id: AGM_010, preset: lightning}]", "`lightning` preset"),
-        (CAST + "\nshots: [{id: AGM_010, segments: [{frames: [1, 9], preset: lightning}]}]", "`lightning` preset"),
         ("cast: [{when: {clip: '*'}, characters: [{id: hero, matte: {whole_frame: true}}]}]", "`whole_frame` mattes"),
         ("cast: [{when: {clip: '*'}, characters: [{id: hero, matte: {auto: yes}}]}]", "`auto` mattes"),
     ],
@@ -297,8 +293,6 @@ def test_what_this_version_does_not_do_is_refused_by_name(tmp_path: Path, text: 
 @pytest.mark.parametrize(
     ("said", "word"),
     [
-        ("references: [{image: a.png}], lora: [{path: l.safetensors}]", "`lora`"),
-        ("references: [{image: a.png}], preset: lightning", "`lightning` preset"),
         (
             "references: [{image: a.png}], matte: {color_id: {path: 'i.####.exr', color: '#0000ff'}}",
             "`color_id` mattes",

@@ -21,9 +21,10 @@ from scail2_farm import engine
 from scail2_farm.engine.backend import flat
 from scail2_farm.engine.config import CLIPConfig, DiTConfig, UMT5Config, VAEConfig
 from scail2_farm.engine.dit import DiT
+from scail2_farm.engine.store import SUMS, Progress, sums_text
 from scail2_farm.engine.umt5 import UMT5
 from scail2_farm.engine.vae import VAEDecoder, VAEEncoder
-from scail2_farm.engine.weights import FILES, Shapes, clip_shapes, open_snapshot, shapes_of
+from scail2_farm.engine.weights import FILES, Shapes, Verified, clip_shapes, found, open_snapshot, shapes_of, verify
 from scail2_farm.errors import WeightsMismatch, WeightsMissing
 
 Tensors = dict[str, np.ndarray]
@@ -76,6 +77,7 @@ def test_every_fault_is_listed_at_once(copy: Path) -> None:
     for words in (
         "dit.safetensors: 1 missing: blocks.2.norm3.weight",
         "1 unexpected: blocks.0.self_attn.q.scales",
+        "1 packed, but not of type U32: blocks.0.self_attn.q.weight (F32)",
         "vae.safetensors: 1 of another shape: decoder.conv1.bias is [3], not [32]",
         "t5_encoder.safetensors: 1 missing: norm.weight",
         "clip.safetensors: 1 missing: transformer.2.mlp.0.bias",
@@ -122,6 +124,7 @@ def test_broken_files_are_named(copy: Path, part: str) -> None:
         ({"in_dim": 36}, "not (20, 28, 16)"),
         ({"clip_heads": 3}, "width 64 cannot be cut into 3 heads"),
         ({"ffn_dim": 512}, "blocks.0.ffn.0.weight is [256, 128], not [512, 128]"),
+        ({"dim": 256}, "dit.safetensors is another model's, of 4 layers, dim 128, ffn_dim 256"),
     ],
 )
 def test_malformed_configs(copy: Path, fields: dict[str, object], words: str) -> None:
@@ -161,7 +164,7 @@ def test_parts_must_fit_one_another(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsMismatch) as caught:
         engine.load(copy)
     assert "reads text of width 64, t5_encoder.safetensors writes 32" in caught.value.what
-    assert "t5_encoder.safetensors knows 100" in caught.value.what
+    assert "it gives 512 ids, t5_encoder.safetensors knows 100" in caught.value.what
 
 
 def test_other_types_are_refused(copy: Path) -> None:
@@ -222,3 +225,69 @@ def test_tiny_linears_can_be_packed(snapshot_folder: Path) -> None:
     linears = [shape for name, shape in shapes.items() if name.startswith("blocks.") and len(shape) == 2]
     assert len(linears) == 4 * 12
     assert all(width % 64 == 0 for shape in linears for width in shape)
+
+
+def verified(folder: Path) -> tuple[list[Progress], Verified]:
+    """A deep verification and what it said on the way."""
+    steps, told = verify(folder, deep=True), []
+    while True:
+        try:
+            told.append(next(steps))
+        except StopIteration as stop:
+            return told, stop.value
+
+
+def test_a_deep_verification_hashes_every_file(copy: Path) -> None:
+    """Hashes are told, and compared where SHA256SUMS says what they should be."""
+    expected = {name: hashlib.sha256((copy / name).read_bytes()).hexdigest() for name in FILES}
+    steps, told = verified(copy)
+    assert (told.digests, told.faults) == (expected, ())
+    done = [step.done for step in steps]
+    assert done == sorted(done)
+    assert (done[0], done[-1], {step.of for step in steps}) == (0, told.bytes, {told.bytes})
+    (copy / SUMS).write_text(f"{'0' * 64}  notes.txt\n" + sums_text(expected))
+    assert verified(copy)[1].error is None
+    edit(copy, "vae", lambda t: t["conv1.bias"].__iadd__(1))
+    told = verified(copy)[1].error
+    assert isinstance(told, WeightsMismatch)
+    assert told.what == "the content of vae.safetensors is not what SHA256SUMS says"
+
+
+def test_a_verification_as_json(copy: Path) -> None:
+    """Every file with its size, tensors and digest; null where there is none."""
+    document = verified(copy)[1].as_json()
+    assert json.loads(json.dumps(document)) == document
+    assert (document["tier"], document["bits"], document["faults"]) == ("f32", None, [])
+    files = cast("dict[str, dict[str, object]]", document["files"])
+    assert list(files) == list(FILES)
+    assert files["config.json"]["tensors"] is None
+    assert files["clip.safetensors"]["tensors"] == 44
+
+
+def test_sums_that_are_none(copy: Path) -> None:
+    """A line that cannot be read is told, not passed over."""
+    (copy / SUMS).write_text("<html>\n")
+    assert verified(copy)[1].faults == ("SHA256SUMS: line 1 is not a sha256 and a file name",)
+
+
+def test_a_file_without_tensors(copy: Path) -> None:
+    """Whole, and empty."""
+    save_file({}, copy / "clip.safetensors")
+    with pytest.raises(WeightsMismatch, match=r"clip\.safetensors holds no tensors"):
+        open_snapshot(copy)
+
+
+def test_snapshots_are_found(snapshot_folder: Path, tmp_path: Path) -> None:
+    """A place, the folders in it and their tiers; the broken are told, the unfinished left out."""
+    shutil.copytree(snapshot_folder, tmp_path / "flat")
+    shutil.copytree(snapshot_folder, tmp_path / "broken")
+    shutil.copytree(snapshot_folder, tmp_path / "unfinished.part")
+    shutil.copytree(snapshot_folder, tmp_path / "root" / "bf16")
+    (tmp_path / "root" / "q4").mkdir()
+    (tmp_path / "broken" / "vae.safetensors").unlink()
+    told = {one.folder.relative_to(tmp_path): one for one in found([tmp_path, tmp_path / "flat", tmp_path / "nowhere"])}
+    assert list(told) == [Path("broken"), Path("flat"), Path("root/bf16")]
+    assert told[Path("flat")].error is None
+    assert told[Path("flat")].tier == "f32"
+    assert isinstance(told[Path("broken")].error, WeightsMissing)
+    assert told[Path("root/bf16")].faults == ("the folder is called bf16, but dit.safetensors holds f32 weights",)
