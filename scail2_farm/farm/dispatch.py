@@ -216,6 +216,11 @@ class Child:
         self._process: _Process | None = None
 
     @property
+    def ending(self) -> bool:
+        """Whether it was killed and its end is not heard of yet; what it is given now is lost."""
+        return self._process is not None and self._process.killed
+
+    @property
     def alive(self) -> bool:
         """Whether it was started and its end has not been heard."""
         return self._process is not None
@@ -311,6 +316,7 @@ class Child:
     def kill(self) -> None:
         """SIGKILL to it and to whom it started; Gone is heard."""
         if self._process is not None and self._process.popen.poll() is None:
+            self._process.killed = True
             with contextlib.suppress(ProcessLookupError, PermissionError):  # as macOS answers for one just ended
                 os.killpg(self._process.popen.pid, signal.SIGKILL)
 
@@ -331,6 +337,7 @@ class _Process:
     popen: subprocess.Popen[bytes]
     pid_start: str
     events: Events
+    killed: bool = False
     clock: Clock
     tasks: SimpleQueue[tuple[bytes, Path] | None] = field(default_factory=SimpleQueue[tuple[bytes, Path] | None])
     ended: threading.Event = field(default_factory=threading.Event)

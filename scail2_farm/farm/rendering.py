@@ -151,7 +151,7 @@ class Rendering:
         ledger, places, child = self._premises.ledger, self._premises.places, self._children[slot]
         now = self._premises.clock.monotonic()
         mark, until = self._nothing.get(slot, (-1, now))
-        if now < until and ledger.mark() == mark:
+        if (now < until and ledger.mark() == mark) or child.ending:
             return
         if not ledger.any_ready():
             self._tell(slot, "idle" if child.alive else "offline")
@@ -209,9 +209,9 @@ class Rendering:
     def _look_at_next(self) -> None:
         now = self._premises.clock.monotonic()
         one = next((one for one in self._handed_in if one.not_before <= now), None)
-        if self._checking is not None or one is None:
-            return
         child, places = self._children["check"], self._premises.places
+        if self._checking is not None or one is None or child.ending:
+            return
         if not child.alive:
             try:
                 child.start(places.log("check"))

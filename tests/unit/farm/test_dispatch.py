@@ -162,8 +162,11 @@ def test_words_of_an_earlier_process_do_not_count(bench):
     until(lambda: bench.events.qsize() == 2)
     late = bench.events.get()
     bench.hears(child)
+    assert not child.ending
     child.kill()
+    assert child.ending, "nothing is given to it any more"
     assert bench.until_gone(child) == [Gone(rc=None, signal=signal.SIGKILL)]
+    assert not child.ending
     assert not child.hear(late)
     child.start(bench.folder / "x.log")
     child.give(a_task(), bench.folder / "x.log")
