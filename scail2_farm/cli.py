@@ -240,17 +240,13 @@ def render_segment(
     """Render one segment into its folder; a finished one is left as it is."""
     from contextlib import closing
 
-    from scail2_farm import engine
     from scail2_farm.documents import Segment, read_document
-    from scail2_farm.render import finished, render
-    from scail2_farm.settings import cache_folder, load_settings
+    from scail2_farm.render import engine_for, finished, render
 
     document = read_document(segment, Segment)
     report = finished(Path(document.folder), document.key)
     if report is None:
-        cache = cache_folder(load_settings())
-        loaded = engine.load(Path(document.weights.path), precision=document.sampler.precision, cache=cache)
-        with closing(render(document, engine=loaded)) as steps:
+        with closing(render(document, engine=engine_for(document))) as steps:
             while report is None:
                 try:
                     step = next(steps)

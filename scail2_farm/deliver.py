@@ -64,13 +64,8 @@ LOCK = ".lock"
 SHEET_ROWS = 4
 MOVIE_BYTES_OF_A_PIXEL = 2
 """More than a review movie takes for a pixel of one frame."""
-MOVIES: Mapping[MovieCodec, str] = {
-    "prores": ".mov",
-    "prores4444": "_4444.mov",
-    "dnxhr": "_dnxhr.mov",
-    "h264": ".mp4",
-}
-"""What the name of a review movie ends with: one in another codec is made beside the first, never in its place."""
+MOVIES: Mapping[MovieCodec, str] = {"prores": "", "prores4444": "_4444", "dnxhr": "_dnxhr", "h264": ""}
+"""What stands before a review movie's suffix: one in another codec is made beside the first, never in its place."""
 MOST_TOLD = 3
 """Files that one line names; the others are counted."""
 
@@ -203,7 +198,7 @@ def deliver(shot: SealedShot, *, folder: Path, work: Path, wishes: Wishes) -> tu
         files = _place_files(shot, reports, part, name, kinds, work)
         movie, notes = None, ()
         if wishes.movie is not None:
-            movie = f"{name}{MOVIES[wishes.movie]}"
+            movie = _movie_of(name, wishes.movie)
             notes = _write_movie(shot, part, name, movie, wishes.movie)
             files.append(_file(part, movie))
         take = _take(shot, reports, version, name, movie, notes, wishes.raw, files)
@@ -429,7 +424,12 @@ def _file(folder: Path, path: str) -> TakeFile:
 
 
 def _movie_name(take: Take, codec: MovieCodec) -> str:
-    return f"{_name(take)}{MOVIES[codec]}"
+    return _movie_of(_name(take), codec)
+
+
+def _movie_of(name: str, codec: MovieCodec) -> str:
+    """The review movie of a version whose files begin with `name`."""
+    return f"{name}{MOVIES[codec]}{movies.movie_suffix(codec)}"
 
 
 def _name(take: Take) -> str:

@@ -26,8 +26,8 @@ from scail2_farm.errors import (
     Where,
     storage_error,
 )
-from scail2_farm.frames import FramePattern, FrameRange, describe_frames, timecode
-from scail2_farm.media import color, mattes, movies, plates, stills
+from scail2_farm.frames import FramePattern, FrameRange, describe_frames, paddings, timecode
+from scail2_farm.media import color, mattes, plates, stills
 from scail2_farm.media.color import ColorDecision, Said
 from scail2_farm.media.plates import PlateProbe
 from scail2_farm.media.spaces import ColorConfig, load_config
@@ -69,7 +69,6 @@ class Footage:
     probe: PlateProbe | None = None
     color: ColorDecision | None = None
     rate: Fraction | None = None
-    audio: tuple[str, ...] = ()
     unsaid: str = ""
     warnings: tuple[str, ...] = ()
     sequence: Footage | None = None
@@ -302,7 +301,6 @@ class _Looker:
             probe=probe,
             color=decision,
             rate=probe.rate or self._rate,
-            audio=_audio(source) if probe.kind == "movie" else (),
             unsaid=unsaid,
             warnings=(*probe.warnings, *(decision.warnings if decision else ()), *warnings),
         )
@@ -315,12 +313,6 @@ class _Looker:
             if self._said.manifest is not None:
                 raise
             return None, f"{unknown.what}; {unknown.fix}"
-
-
-def _audio(source: Source) -> tuple[str, ...]:
-    """The audio streams of a movie, each in words."""
-    with movies.MovieReader(Path(str(source))) as movie:
-        return movie.audio
 
 
 def is_picture(name: str) -> bool:
@@ -342,9 +334,8 @@ def sources(files: Iterable[Path]) -> Iterator[Source]:
         if len(paths) == 1:
             found += paths
             continue
-        numbers = [path.name.removeprefix(prefix).removesuffix(suffix).lstrip("-") for path in paths]
-        padded = {len(number) for number in numbers if number.startswith("0") and len(number) > 1}
-        found += [FramePattern(folder, prefix, padding, suffix) for padding in padded or {min(map(len, numbers))}]
+        numbers = (path.name.removeprefix(prefix).removesuffix(suffix).lstrip("-") for path in paths)
+        found += [FramePattern(folder, prefix, padding, suffix) for padding in paddings(numbers)]
     yield from sorted(found, key=str)
 
 
@@ -447,7 +438,7 @@ def _rows_of_plate(footage: Footage, probe: PlateProbe) -> list[tuple[str, str]]
     if probe.kind != "movie" or probe.alpha:
         rows.append(("alpha", probe.alpha or "none"))
     if probe.kind == "movie":
-        rows.append(("audio", "; ".join(footage.audio) or "none"))
+        rows.append(("audio", "; ".join(probe.audio) or "none"))
     if footage.color is not None:
         rows.append(("color space", f"{footage.color.space} ({footage.color.decided_by})"))
     else:
@@ -521,7 +512,7 @@ def _json_of_plate(footage: Footage, probe: PlateProbe) -> dict[str, object]:
         "alpha": probe.alpha,
         "compression": probe.compression,
         "codec": probe.codec,
-        "audio": list(footage.audio),
+        "audio": list(probe.audio),
         "color_tag": None if tag is None else {"source": tag.source, "value": tag.value},
         "color": None if decision is None else {key: getattr(decision, key) for key in _DECIDED},
     }

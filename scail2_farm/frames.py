@@ -196,6 +196,13 @@ class FramePattern:
         return str(self.folder / self.name_with_hashes)
 
 
+def paddings(numbers: Iterable[str]) -> list[int]:
+    """The widths that numbers in file names are padded to: those of ones with zeros before them, else the shortest."""
+    written = list(numbers)
+    padded = sorted({len(number) for number in written if number.startswith("0") and len(number) > 1})
+    return padded or [min(map(len, written))]
+
+
 @lru_cache(maxsize=4096)
 def _pattern(text: str) -> FramePattern | None:
     """FramePattern.parse, once for a text that a long cut has in every clip."""

@@ -32,7 +32,6 @@ from scail2_farm.errors import (
 )
 from scail2_farm.plan import Plan, Probing
 from scail2_farm.seal import memory_of, seal, unchanged
-from scail2_farm.settings import cache_folder, load_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,9 +209,7 @@ class _Furnace:
             if not render.suits(self.engine, final):
                 yield Probing(what=f"loading {self.weights.name}", done=0, of=1)
                 self.engine = None  # two do not fit
-                cache = cache_folder(load_settings())
-                self.engine = engine.load(self.weights, precision=final.sampler.precision, cache=cache)
-            assert self.engine is not None, "just loaded"
+                self.engine = render.engine_for(final)
             folder = Path(final.folder)
             stage = shot.segment(index, work=self.work, folder=render.stage_of(folder))
             unchanged(shot, index, digests=self.digests)

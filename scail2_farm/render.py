@@ -31,12 +31,13 @@ from fractions import Fraction
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scail2_farm import __version__
+from scail2_farm import engine as engines
 from scail2_farm.digests import sha256_of
 from scail2_farm.documents import (
     HISTORY,
@@ -72,6 +73,7 @@ from scail2_farm.media import exr, mattes, plates, stills
 from scail2_farm.media.canvas import Canvas, Portrait, compose, extra_view
 from scail2_farm.media.color import ColorDecision, ModelColor
 from scail2_farm.media.comp import comp
+from scail2_farm.settings import cache_folder, load_settings
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.uint8]
@@ -124,7 +126,16 @@ def publish(stage: Path, folder: Path) -> None:
         os.replace(stage, folder)
 
 
-def suits(engine: Engine | None, segment: Segment) -> bool:
+def engine_for(segment: Segment) -> Engine:
+    """An engine with the weights and the precision a segment asks for.
+
+    Raises SettingsInvalid, and as `engine.load` does.
+    """
+    cache = cache_folder(load_settings())
+    return engines.load(Path(segment.weights.path), precision=segment.sampler.precision, cache=cache)
+
+
+def suits(engine: Engine | None, segment: Segment) -> TypeGuard[Engine]:
     """Whether an engine at work has the weights and the precision a segment asks for."""
     wanted = Path(segment.weights.path), segment.sampler.precision
     return engine is not None and (engine.snapshot.folder, engine.precision) == wanted

@@ -20,8 +20,8 @@ from typing import cast
 from scail2_farm.editorial.clips import Clip
 from scail2_farm.editorial.rates import Time, offset
 from scail2_farm.errors import ClipUnsupported, FarmError, InputError, PlateMissing, Where, storage_error
-from scail2_farm.frames import FramePattern
-from scail2_farm.media.plates import MOVIE_SUFFIXES, SUFFIXES, PlateProbe, probe
+from scail2_farm.frames import FramePattern, paddings
+from scail2_farm.media.plates import SUFFIXES, PlateProbe, probe
 from scail2_farm.media.reels import reel_of
 
 MOST_FILES = 500_000
@@ -297,15 +297,9 @@ def _sources(files: Iterable[Path]) -> Iterator[Source]:
         match = _NUMBERED.fullmatch(path.name)
         if match is not None:
             sequences[path.parent, match[1], match[3]].append(match[2])
-        elif path.suffix.lower() in MOVIE_SUFFIXES:
+        elif SUFFIXES.get(path.suffix.lower()) == "movie":
             movies.append(path)
     yield from movies
     for (folder, prefix, suffix), numbers in sequences.items():
-        for padding in _paddings(numbers):
+        for padding in paddings(numbers):
             yield FramePattern(folder, prefix, padding, suffix)
-
-
-def _paddings(numbers: list[str]) -> list[int]:
-    """The widths the numbers are padded to: those of numbers with zeros before them, else the shortest."""
-    padded = sorted({len(number) for number in numbers if number.startswith("0") and len(number) > 1})
-    return padded or [min(len(number) for number in numbers)]

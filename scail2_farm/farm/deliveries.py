@@ -17,7 +17,7 @@ from scail2_farm.documents import (
 )
 from scail2_farm.errors import EngineFailed, FrameTruncated, Where
 from scail2_farm.farm.book import doubled
-from scail2_farm.farm.dispatch import Child, Gone, Noise, OrphanAlive, cannot_start
+from scail2_farm.farm.dispatch import Child, Gone, Noise, cannot_start
 from scail2_farm.farm.ledger import Delivery, Kind, Return
 from scail2_farm.farm.premises import MOST_LOSSES, Premises
 from scail2_farm.farm.receipts import on_a_farm
@@ -68,11 +68,8 @@ class Deliveries:
         back = ledger.to_return(except_for=self._resting()) if shot is None else None
         if shot is None and back is None:
             return
-        if not self._child.alive:
-            try:
-                self._child.start(places.log(SLOT))
-            except OrphanAlive:
-                return
+        if not self._child.ready(places.log(SLOT)):
+            return
         if shot is not None:
             self._shot = shot
             task = DeliverTask(

@@ -217,8 +217,22 @@ class Child:
 
     @property
     def ending(self) -> bool:
-        """Whether it was killed and its end is not heard of yet; what it is given now is lost."""
-        return self._process is not None and self._process.killed
+        """Whether it was told to end and its end is not heard of yet; what it is given now is lost."""
+        return self._process is not None and self._process.ending
+
+    def ready(self, log: Path) -> bool:
+        """Whether it can be given a task now; one that is not alive is started for it.
+
+        Not while it ends, nor while one of an earlier farm lives, which ends by itself: ask again. Raises StorageError
+        and ResourceError as `start` does.
+        """
+        if self.alive:
+            return not self.ending
+        try:
+            self.start(log)
+        except OrphanAlive:
+            return False
+        return True
 
     @property
     def alive(self) -> bool:
@@ -311,12 +325,13 @@ class Child:
     def stop(self) -> None:
         """End its input, which ends it, whatever it does; Gone is heard."""
         if self._process is not None:
+            self._process.ending = True
             self._process.tasks.put(None)
 
     def kill(self) -> None:
         """SIGKILL to it and to whom it started; Gone is heard."""
         if self._process is not None and self._process.popen.poll() is None:
-            self._process.killed = True
+            self._process.ending = True
             with contextlib.suppress(ProcessLookupError, PermissionError):  # as macOS answers for one just ended
                 os.killpg(self._process.popen.pid, signal.SIGKILL)
 
@@ -337,7 +352,7 @@ class _Process:
     popen: subprocess.Popen[bytes]
     pid_start: str
     events: Events
-    killed: bool = False
+    ending: bool = False
     clock: Clock
     tasks: SimpleQueue[tuple[bytes, Path] | None] = field(default_factory=SimpleQueue[tuple[bytes, Path] | None])
     ended: threading.Event = field(default_factory=threading.Event)

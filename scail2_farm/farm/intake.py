@@ -39,7 +39,7 @@ from scail2_farm.documents import (
 from scail2_farm.errors import FarmError, SubmissionInvalid, TimelineUnreadable, Where, storage_error
 from scail2_farm.farm import needs
 from scail2_farm.farm.arrivals import same
-from scail2_farm.farm.dispatch import Child, Gone, Noise, OrphanAlive, cannot_start
+from scail2_farm.farm.dispatch import Child, Gone, Noise, cannot_start
 from scail2_farm.farm.hotfolder import Claim, HotFolder, Refused, filed
 from scail2_farm.farm.ledger import NewHeld, NewJob, NewShot, Retry, removed_words
 from scail2_farm.farm.places import SUBMISSION
@@ -192,11 +192,8 @@ class Intake:
                 self._child.stop()  # what it holds of the last cut goes with it
             return
         places = self._premises.places
-        if not self._child.alive:
-            try:
-                self._child.start(places.log(SLOT))
-            except OrphanAlive:
-                return
+        if not self._child.ready(places.log(SLOT)):
+            return
         planning.seen = self._premises.ledger.mark()
         if planning in self._begun:
             self._begun.remove(planning)

@@ -25,7 +25,7 @@ from scail2_farm.documents import (
     sync_folder,
 )
 from scail2_farm.errors import EngineFailed, GuardFailed, ResourceError, ShareUnavailable, Where, storage_error
-from scail2_farm.farm.dispatch import Child, Gone, Noise, OrphanAlive, cannot_start, orphans
+from scail2_farm.farm.dispatch import Child, Gone, Noise, cannot_start, orphans
 from scail2_farm.farm.host import free_bytes, memory_bytes, memory_kills
 from scail2_farm.farm.ledger import Kind, Lease, WorkerState
 from scail2_farm.farm.premises import MOST_LOSSES, Premises
@@ -151,16 +151,13 @@ class Rendering:
         ledger, places, child = self._premises.ledger, self._premises.places, self._children[slot]
         now = self._premises.clock.monotonic()
         mark, until = self._nothing.get(slot, (-1, now))
-        if (now < until and ledger.mark() == mark) or child.ending:
+        if now < until and ledger.mark() == mark:
             return
         if not ledger.any_ready():
             self._tell(slot, "idle" if child.alive else "offline")
             return
-        if not child.alive:
-            try:
-                child.start(places.log(slot))
-            except OrphanAlive:
-                return  # one of an earlier farm; it ends by itself, and the next round looks again
+        if not child.ready(places.log(slot)):
+            return
         if not places.work.is_dir():
             raise ShareUnavailable(f"{places.work} is not there any more", where=Where(file=str(places.work)))
         room = free_bytes(places.work) - self._premises.kept_free
@@ -210,13 +207,10 @@ class Rendering:
         now = self._premises.clock.monotonic()
         one = next((one for one in self._handed_in if one.not_before <= now), None)
         child, places = self._children["check"], self._premises.places
-        if self._checking is not None or one is None or child.ending:
+        if self._checking is not None or one is None:
             return
-        if not child.alive:
-            try:
-                child.start(places.log("check"))
-            except OrphanAlive:
-                return
+        if not child.ready(places.log("check")):
+            return
         self._handed_in.remove(one)
         self._checking = one
         task = CheckTask(shot=one.lease.document, index=one.lease.index, work=str(places.work), folder=str(one.folder))

@@ -71,7 +71,7 @@ from scail2_farm.errors import (
     storage_error,
 )
 from scail2_farm.farm.journal import log_as_json
-from scail2_farm.settings import cache_folder, check_weights, load_settings
+from scail2_farm.settings import check_weights
 
 if TYPE_CHECKING:
     from scail2_farm.documents import Report, Segment
@@ -223,16 +223,12 @@ class Worker:
 
     def _loaded(self, segment: Segment) -> Engine:
         """The engine a segment needs; that of another snapshot or precision is let go of first."""
-        from scail2_farm import engine
-        from scail2_farm.render import suits
+        from scail2_farm.render import engine_for, suits
 
         if not suits(self._engine, segment):
             self._engine = None
-            weights = Path(segment.weights.path)
-            self._say(StepSaid(what=f"loading {weights.name}", step=0, of=segment.sampler.steps))
-            cache = cache_folder(load_settings())
-            self._engine = engine.load(weights, precision=segment.sampler.precision, cache=cache)
-        assert self._engine is not None, "just loaded"
+            self._say(StepSaid(what=f"loading {Path(segment.weights.path).name}", step=0, of=segment.sampler.steps))
+            self._engine = engine_for(segment)
         return self._engine
 
     def _check(self, task: CheckTask) -> DoneSaid:

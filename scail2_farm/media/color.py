@@ -27,10 +27,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from scail2_farm.documents import Tone
 from scail2_farm.errors import ColorSpaceUnknown, Where
 from scail2_farm.frames import FramePattern
 from scail2_farm.media.canvas import finite
@@ -50,8 +51,6 @@ from scail2_farm.media.spaces import (
     unconvertible,
     unknown,
 )
-
-Tone = Literal["aces2", "shoulder"]
 
 LINEAR = "Linear Rec.709 (sRGB)"
 CODED = "sRGB Encoded Rec.709 (sRGB)"

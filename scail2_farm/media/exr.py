@@ -33,7 +33,7 @@ from typing import Any, Literal
 import numpy as np
 import OpenEXR
 
-from scail2_farm.documents import written_whole
+from scail2_farm.documents import Compression, written_whole
 from scail2_farm.errors import PlateUnreadable, Where
 from scail2_farm.media.broken import Broken, plate_faults
 from scail2_farm.media.exrfile import (
@@ -57,8 +57,6 @@ SHARED_BY_PARTS = ("timeCode", "chromaticities", "colorInteropID")  # OpenEXR: t
 MADE_ANEW = ("channels", "compression", "lineOrder", "chunkCount")  # what tells how the pixels are stored
 TIMES = ("timeCode", "keyCode")  # what a header says of its own frame and of no other
 OURS = "scail2_farm:"  # how the names of our own attributes begin
-
-Compression = Literal["zip", "zips", "piz", "zstd", "none", "dwaa"]
 
 
 @dataclass(frozen=True, slots=True)

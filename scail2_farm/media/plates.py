@@ -24,21 +24,20 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from scail2_farm.documents import Compression, FrameFormat, PlateKind
 from scail2_farm.errors import FarmError, InputError, PlateMissing, PlateUnreadable, Where
 from scail2_farm.frames import FramePattern, FrameRange, describe_frames, frame_at
 from scail2_farm.media import exr, movies, rasters
 
-Kind = Literal["exr", "dpx", "tiff", "png", "movie"]
-MOVIE_SUFFIXES = movies.SUFFIXES
-SUFFIXES: dict[str, Kind] = {
+SUFFIXES: dict[str, PlateKind] = {
     ".exr": "exr",
     ".dpx": "dpx",
     ".tif": "tiff",
     ".tiff": "tiff",
     ".png": "png",
-    **dict.fromkeys(MOVIE_SUFFIXES, "movie"),
+    **dict.fromkeys(movies.SUFFIXES, "movie"),
 }
-SUPPLY = f"supply EXR, DPX, TIFF or PNG, or a movie ({', '.join(MOVIE_SUFFIXES)})"
+SUPPLY = f"supply EXR, DPX, TIFF or PNG, or a movie ({', '.join(movies.SUFFIXES)})"
 REFUSED = {  # kinds that people do bring, and what to bring instead
     ".cin": ("a Cineon file", "write it as DPX of 10 bits: the codes stay the same"),
     ".jpg": ("a JPEG", "supply the picture it was made from, as EXR, DPX, TIFF or PNG"),
@@ -74,10 +73,10 @@ class PlateProbe:
 
     `data_window` is (left, top, width, height) from the corner of the display window, None when it is the same.
     `channels` are (name, type), a channel of another part as PART:NAME. `pixel_type` is that of the picture: half,
-    float, mixed or uintN. `compression` and `codec` are as people call them.
+    float, mixed or uintN. `compression`, `codec` and `audio`, a line a stream, are as people call them.
     """
 
-    kind: Kind
+    kind: PlateKind
     source: str
     width: int
     height: int
@@ -95,6 +94,7 @@ class PlateProbe:
     alpha: Literal["unassociated", "associated"] | None = None
     compression: str | None = None
     codec: str | None = None
+    audio: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,7 @@ def probe(path: Path | FramePattern, *, frames: FrameRange | None = None, rate: 
     )
 
 
-def kind_of(source: Path | FramePattern) -> Kind:
+def kind_of(source: Path | FramePattern) -> PlateKind:
     """The kind of a plate by its name.
 
     Raises PlateMissing for a folder, PlateUnreadable for a name of any other kind, with what to supply instead.
@@ -419,6 +419,7 @@ def _probe_movie(path: Path) -> PlateProbe:
             channels=tuple((name, f"uint{movie.bits}") for name in ("RGBA" if movie.has_alpha else "RGB")),
             alpha="unassociated" if movie.has_alpha else None,
             codec=movie.codec,
+            audio=movie.audio,
         )
 
 
@@ -488,7 +489,7 @@ def _odd_ones(found: Mapping[str, list[int]], planned: str | None) -> list[tuple
     return [(numbers, value, wanted) for value, numbers in found.items() if value != wanted]
 
 
-def _outline(path: Path, kind: Kind) -> tuple[str, str, int]:
+def _outline(path: Path, kind: PlateKind) -> tuple[str, str, int]:
     """The size as WxH, the type and the uncompressed bytes of a file.
 
     Raises PlateMissing, PlateUnreadable, StorageError.
@@ -548,8 +549,8 @@ def _check_movie(path: Path, frames: FrameRange, size: tuple[int, int], missing:
 class Form:
     """What frames are delivered as; `plate` is the plate's own class. `compression` is that of EXR."""
 
-    format: Literal["plate", "exr-half", "exr-float", "dpx10", "tiff16", "png16"] = "plate"
-    compression: exr.Compression = "zip"
+    format: FrameFormat = "plate"
+    compression: Compression = "zip"
 
     @property
     def exact(self) -> bool:
@@ -605,7 +606,7 @@ def _write_own(
     rgb: np.ndarray,
     where: np.ndarray,
     attributes: Mapping[str, object],
-    compression: exr.Compression,
+    compression: Compression,
 ) -> None:
     native = frame.native
     if isinstance(native, exr.ExrPixels):
