@@ -21,6 +21,7 @@ Rooms::
     documents.py   every JSON/YAML that crosses a disk or a process     floor 1
     digests.py     files by content, remembered                         floor 1
     settings.py    defaults < TOML < environment < flag                 floor 1
+    evidence.py    what a segment leaves that was refused twice          floor 1
     versions.py    takes on disk, by version; windows.py  the model's windows over a shot    floor 1
     editorial/     edits in, edits out (opentimelineio stops here)
     media/         pictures in, pictures out (av, OpenEXR, OpenImageIO, PyOpenColorIO, Pillow): plates opens any of

@@ -19,7 +19,7 @@ from rich.markup import escape
 from scail2_farm import __version__, operators, snapshots
 from scail2_farm.errors import FarmError, SubmissionInvalid, Where, exit_code, storage_error
 from scail2_farm.frames import FrameRange
-from scail2_farm.operators import JsonOption, err, out, print_json, show_rows, tell
+from scail2_farm.operators import JsonOption, TierOption, WeightsOption, err, out, print_json, show_rows, tell
 from scail2_farm.words import counted, duration
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ def submit(
     timeline: TimelineOption = None,
     rate: RateOption = None,
     search: SearchOption = None,
-    weights: Annotated[str | None, typer.Option(help="a snapshot folder, or `miniature`", show_default=False)] = None,
+    weights: WeightsOption = None,
+    tier: TierOption = None,
     keep: Annotated[
         str | None, typer.Option(help="`raw` delivers the model's own frames too", show_default=False)
     ] = None,
@@ -143,7 +144,8 @@ def submit(
     faults = list(planned.faults)
     folder: Path | None = None
     try:
-        folder = check_weights(load_settings(weights=weights).weights)
+        settings = load_settings(weights=weights, tier=tier)
+        folder = check_weights(settings.weights, tier=settings.tier)
     except FarmError as fault:
         faults.append(fault)
     job = None
@@ -529,7 +531,11 @@ def _show_shot(console: Console, shot: Shot, *, folder: Path) -> None:
         lines.append(f"  also shown by {_few(uses)}")
     for performer in shot.performers:
         stills = ", ".join(reference.image for reference in performer.references)
-        lines.append(f"  {performer.id} ({performer.slot}): {stills}, matte {performer.matte}")
+        where = "the whole frame" if performer.matte is None else f"matte {performer.matte}"
+        lines.append(f"  {performer.id} ({performer.slot}): {stills}, {where}")
+    if (driving := shot.driving) is not None:
+        moving = FrameRange(shot.frames.first + driving.offset, shot.frames.count)
+        lines.append(f"  driven by {driving.clip.path}, frames {moving}, {driving.color.space}")
     lines += [f"  {line}" for line in _scene_lines(shot)]
     lines += [f"  warning: {warning}" for warning in shot.warnings]
     for line in lines:

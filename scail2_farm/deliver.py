@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,7 +56,7 @@ from scail2_farm.render import (
     stage_of,
     versions,
 )
-from scail2_farm.review.sheets import SheetRow, sheet_row, write_sheet
+from scail2_farm.review.sheets import Performed, SheetRow, sheet_row, write_sheet
 from scail2_farm.versions import TAKE, newest_version, takes, version_folder
 
 FIRST_OF_A_MOVIE = 1001
@@ -467,6 +467,7 @@ def _take(
         color=shot.color,
         output=shot.output,
         performers=shot.performers,
+        driving=shot.driving,
         weights=shot.weights,
         segmenting=shot.segmenting,
         segments=tuple(
@@ -590,9 +591,9 @@ def _write_shot_sheet(shot: SealedShot, version: Path, take: Take, path: Path) -
     picks = sorted({used[round(step * (len(used) - 1) / (SHEET_ROWS - 1))] for step in range(SHEET_ROWS)})
     name = _name(take)
     slots = [mattes.SLOT_NUMBERS[performer.slot] for performer in take.performers]
-    read_mattes = matte_reader(shot)
+    read_mattes = matte_reader(shot.performers, shot.plate)
     rows: list[SheetRow] = []
-    with open_plate(shot) as plate:
+    with open_plate(shot.plate) as plate, _performance(shot, slots) as performed:
         for frame in picks:
             people = read_mattes(frame)
             before = plate.read(frame)
@@ -606,6 +607,7 @@ def _write_shot_sheet(shot: SealedShot, version: Path, take: Take, path: Path) -
                     to_display=color.to_display,
                     pixel_aspect=take.plate.pixel_aspect,
                     exact=take.exact,
+                    performed=performed(frame),
                 )
             )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -613,6 +615,27 @@ def _write_shot_sheet(shot: SealedShot, version: Path, take: Take, path: Path) -
     title = f"{take.shot} v{take.version:03d}  {first.mode}  seed {first.seed}  {take.color.space}{form}"
     cast = {performer.id: performer.slot for performer in take.performers}
     write_sheet(path, title=title, rows=rows, cast=cast)
+
+
+@contextmanager
+def _performance(shot: SealedShot, slots: Sequence[int]) -> Generator[Callable[[int], Performed | None]]:
+    """What moved the characters at a frame of the plate; None where the plate itself did."""
+    driving = shot.driving
+    if driving is None:
+        yield lambda frame: None
+        return
+    clip, color, read_mattes = driving.clip, color_of(driving), matte_reader(driving.roles, driving.clip)
+    with open_plate(clip) as opened:
+
+        def look(frame: int) -> Performed:
+            return Performed(
+                picture=opened.read(frame + driving.offset).rgb,
+                labels=mattes.identity_map(read_mattes(frame + driving.offset), slots=slots),
+                to_display=color.to_display,
+                pixel_aspect=clip.pixel_aspect,
+            )
+
+        yield look
 
 
 def _sync_folders(top: Path) -> None:

@@ -42,7 +42,7 @@ def sha256_text(text: str) -> str:
 
 def sha256_of_several(digests: Mapping[str, str]) -> str:
     """One digest over those of several files by name: of `DIGEST  NAME` lines in the order of the names."""
-    return sha256_text("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)))
+    return sha256_text("".join([f"{digest}  {name}\n" for name, digest in sorted(digests.items())]))
 
 
 class Digests:

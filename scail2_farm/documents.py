@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import difflib
 import json
 import os
@@ -121,6 +120,8 @@ class MatteSource(Document):
     def _exactly_one(self) -> MatteSource:
         if sum(value is not None for _, value in self) != 1:
             raise ValueError("a matte has exactly one of sequence, color_id, cryptomatte, whole_frame, auto")
+        if self.whole_frame is False:
+            raise ValueError("`whole_frame` is true, or another source is given in its place")
         return self
 
 
@@ -130,6 +131,45 @@ class CastMember(Document):
     id: Text
     slot: Slot | None = None
     matte: MatteSource | None = None
+    role: Text | None = Field(default=None, description="with `driving`, whose movements he takes; default: his own id")
+
+
+class Performance(Document):
+    """Movements that any character can take: a filmed clip, or one of a rendered pose or body mesh."""
+
+    media: Text = Field(description="a sequence or a movie, {shot} filled in")
+    roles: Annotated[dict[Text, MatteSource], Field(min_length=1)] = Field(
+        description="who moves in it, and where: {shot} and {role} are filled in"
+    )
+    space: Text | None = Field(default=None, description="its colour space; default: as a plate's is decided")
+
+
+class DrivingChoice(Document):
+    """What the model is shown in place of the plate: a performance of the character library, or one said here."""
+
+    name: Text | None = Field(default=None, description="one of `performances` in the character library")
+    performance: Performance | None = None
+    start: int | None = Field(default=None, description="its frame at the first frame of the cut; default: its first")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> DrivingChoice:
+        if (self.name is None) == (self.performance is None):
+            raise ValueError("`driving` has a `name` or a `performance`, one of the two")
+        return self
+
+
+class Pose(Document):
+    """How strongly the model follows the movements, and from which to which part of the steps it is shown them."""
+
+    strength: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 1.0
+    start: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    end: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Pose:
+        if self.end <= self.start:
+            raise ValueError("the movements are shown from `start` to `end`, and the end is the greater")
+        return self
 
 
 class Segmenting(Document):
@@ -176,6 +216,7 @@ class Chosen(Document):
     guidance: Annotated[float, Field(ge=0, le=30)] | None = None
     precision: Precision | None = Field(default=None, description="of products in the transformer; default f32")
     loras: tuple[Lora, ...] | None = Field(default=None, description="in place of the preset's own; [] for none at all")
+    pose: Pose | None = Field(default=None, description="default: full strength at every step")
 
 
 PRESET_NUMBERS = ("solver", "steps", "shift", "guidance", "loras")
@@ -190,9 +231,10 @@ class Directed(Chosen):
 
 
 class Settled(Directed):
-    """What may be said of a shot: its scene, and the windows it is rendered in."""
+    """What may be said of a shot: its scene, what moves its characters, and the windows it is rendered in."""
 
     segment: Segmenting | None = None
+    driving: DrivingChoice | None = Field(default=None, description="default: the plate itself")
 
 
 class SegmentSettings(Directed):
@@ -398,10 +440,11 @@ class Character(Chosen):
 
 
 class CharacterLibrary(Document):
-    """Characters by id."""
+    """Characters by id, and performances by name."""
 
     schema_: Literal["scail2-farm/characters@1"] = Field(alias="schema")
     characters: Annotated[dict[Text, Character], Field(min_length=1)]
+    performances: dict[Text, Performance] = {}
 
 
 # --------------------------------------------------------------------------- what the farm writes
@@ -463,7 +506,7 @@ class PlateSource(Document):
         """The plate's file, or its sequence counted as `frames` is; a file of that very name is one, whatever it is."""
         path = Path(self.path)
         pattern = None if self.kind == "movie" or path.is_file() else FramePattern.parse(self.path)
-        return path if pattern is None else dataclasses.replace(pattern, step=self.step, origin=self.origin)
+        return path if pattern is None else pattern.counted(step=self.step, origin=self.origin)
 
     def number(self, frame: int) -> int:
         """The number of a frame in its file's name; a movie's frame itself."""
@@ -516,25 +559,43 @@ class Box(Document):
         return self.left, self.top, self.width, self.height
 
 
-class Performer(Document):
-    """A character of a shot, ready to render."""
+class Matted(Document):
+    """Where somebody is in a clip, the plate or a performance."""
+
+    matte: str | None = Field(description="a sequence, its number as ####; none: the whole frame")
+    matte_offset: int = Field(description="what is added to a frame of the clip to get its matte's number")
+
+    def mattes(self, clip: PlateSource) -> FramePattern | None:
+        """The matte sequence, counted as the clip is: frame n of the clip is its frame n + matte_offset."""
+        if self.matte is None:
+            return None
+        pattern = FramePattern.parse(self.matte)
+        assert pattern is not None, "planning lets only sequences through"
+        return pattern.counted(step=clip.step, origin=clip.origin + self.matte_offset)
+
+
+class Performer(Matted):
+    """A character of a shot, ready to render; his matte says where the plate gives way."""
 
     id: str
     slot: Slot
     references: Annotated[tuple[Reference, ...], Field(min_length=1)] = Field(description="the primary one first")
     seen: Box | None = Field(
-        description="of the matte in plate pixels, at the first frame he is seen; none: never seen"
+        description="of the matte in pixels of what drives him, at the first frame he is seen; none: never seen"
     )
     prompt: str
-    matte: str = Field(description="a sequence, its number as ####")
-    matte_offset: int = Field(description="what is added to a plate frame to get its matte's number")
     consent: str | None = None
 
-    def mattes(self, plate: PlateSource) -> FramePattern:
-        """The matte sequence, counted as the plate is: frame n of the plate is its frame n + matte_offset."""
-        pattern = FramePattern.parse(self.matte)
-        assert pattern is not None, "planning lets only sequences through"
-        return dataclasses.replace(pattern, step=plate.step, origin=plate.origin + self.matte_offset)
+
+class Driving(Document):
+    """A performance as the renderer opens it, which the model is shown in place of the plate."""
+
+    clip: PlateSource
+    color: PlateColor
+    offset: int = Field(description="what is added to a plate frame to get the clip's")
+    roles: Annotated[tuple[Matted, ...], Field(min_length=1, max_length=6)] = Field(
+        description="where each performer of the shot is in it, in their order"
+    )
 
 
 class Sampler(Document):
@@ -546,6 +607,7 @@ class Sampler(Document):
     shift: float
     guidance: float
     precision: Precision = "f32"
+    pose: Pose = Pose()
 
 
 class LoraFile(Document):
@@ -578,6 +640,7 @@ class Segment(Document):
     sampler: Sampler
     loras: tuple[LoraFile, ...] = ()
     performers: Annotated[tuple[Performer, ...], Field(min_length=1, max_length=6)]
+    driving: Driving | None = Field(default=None, description="none: the plate drives its own characters")
     weights: FileDigest
     folder: str = Field(description="where this segment leaves its frames, history and report")
     history: str | None = Field(description="the folder of the previous segment")
@@ -651,6 +714,7 @@ class SealedShot(Document):
     color: PlateColor
     output: Output = Output()
     performers: Annotated[tuple[Performer, ...], Field(min_length=1, max_length=6)]
+    driving: Driving | None = Field(default=None, description="none: the plate drives its own characters")
     segmenting: Segmenting = Segmenting()
     segments: Annotated[tuple[SealedSegment, ...], Field(min_length=1)]
     weights: FileDigest
@@ -687,6 +751,7 @@ class SealedShot(Document):
             sampler=own.sampler,
             loras=own.loras,
             performers=self.performers,
+            driving=self.driving,
             weights=self.weights,
             folder=str(folder or segment_folder(work, own.key)),
             history=None if before is None else str(before),
@@ -739,6 +804,7 @@ class Take(Document):
     color: PlateColor
     output: Output = Output()
     performers: tuple[Performer, ...]
+    driving: Driving | None = Field(default=None, description="what moved them; none: the plate itself")
     weights: FileDigest
     segmenting: Segmenting
     segments: tuple[TakeSegment, ...]

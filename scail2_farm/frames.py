@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -50,6 +50,8 @@ class FrameRange:
 
     def grown(self, head: int, tail: int) -> FrameRange:
         """The range with `head` frames more before and `tail` more after."""
+        if not (head or tail):
+            return self
         return FrameRange(self.first - head, self.count + head + tail)
 
     def intersection(self, other: FrameRange) -> FrameRange:
@@ -156,6 +158,11 @@ class FramePattern:
         A relative path is taken beside `folder` when it is given.
         """
         return _pattern(text if folder is None else str(folder / text))
+
+    def counted(self, *, step: int, origin: int) -> FramePattern:
+        """The same files, their frames counted by this step from this origin."""
+        same = step == self.step and origin == self.origin
+        return self if same else replace(self, step=step, origin=origin)
 
     def number(self, frame: int) -> int:
         """The number in the file name of one frame."""

@@ -258,7 +258,7 @@ def _history_fault(segment: Segment, path: Path, digest: str) -> str | None:
 
 
 def _refuse_dead(segment: Segment, looks: Sequence[_Look]) -> None:
-    """A picture that is black, one colour or frozen in every frame, while the plate is not.
+    """A picture that is black, one colour or frozen in every frame, while what drives it is not.
 
     Where nobody is shown the plate alone is delivered, and the picture may be what it likes.
     """
@@ -266,13 +266,13 @@ def _refuse_dead(segment: Segment, looks: Sequence[_Look]) -> None:
         return
     if all(look.black for look in looks) or all(look.flat for look in looks):
         words = "black" if all(look.black for look in looks) else "one flat colour"
-        plate_is_so = all(map(_is_flat, _plate(segment)))
+        driver_is_so = all(map(_is_flat, _driver(segment)))
     elif len(looks) >= LEAST_MOVING and len({look.digest for look in looks}) == 1:
         words = "frozen, all alike to the last bit"
-        plate_is_so = len({_digest(picture) for picture in _plate(segment)}) == 1
+        driver_is_so = len({_digest(picture) for picture in _driver(segment)}) == 1
     else:
         return
-    if plate_is_so:
+    if driver_is_so:
         return
     frame = segment.plate.number(looks[0].frame)
     where = Where(
@@ -286,12 +286,13 @@ def _refuse_dead(segment: Segment, looks: Sequence[_Look]) -> None:
     )
 
 
-def _plate(segment: Segment) -> Iterator[Floats]:
-    """The plate's own frames, one at a time."""
-    plate = segment.plate
+def _driver(segment: Segment) -> Iterator[Floats]:
+    """The frames of the plate, or of the performance that is shown in its place, one at a time."""
+    driving = segment.driving
+    clip, offset = (segment.plate, 0) if driving is None else (driving.clip, driving.offset)
     try:
-        with plates.open_plate(plate.source, missing=plate.missing, stand_in=plate.stand_in) as opened:
+        with plates.open_plate(clip.source, missing=clip.missing, stand_in=clip.stand_in) as opened:
             for frame in segment.keep.range.numbers:
-                yield opened.read(frame).rgb
+                yield opened.read(frame + offset).rgb
     except InputError as fault:
         raise FrameTruncated(fault.what, where=fault.where) from fault

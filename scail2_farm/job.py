@@ -2,8 +2,8 @@
 
 A job that is stopped, even by SIGKILL, goes on at its first unfinished segment when it is submitted again: finished
 segments are found by their keys, in the work folder or in an earlier version of the shot, finished takes by theirs. A
-segment counts once the guards have looked at it and its inputs are still what they were. A shot that fails does not
-stop the others.
+segment counts once the guards have looked at it and its inputs are still what they were; one that they refuse twice is
+kept as evidence. A shot that fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scail2_farm import deliver, engine, guards, render
+from scail2_farm import deliver, engine, evidence, guards, render
 from scail2_farm.digests import Digests
 from scail2_farm.documents import REPORT, SealedShot, Segment, Take, segment_folder, write_text
 from scail2_farm.editorial.takes import link_takes, write_edit
@@ -30,8 +30,10 @@ from scail2_farm.errors import (
     Where,
     storage_error,
 )
+from scail2_farm.evidence import EVIDENCE
 from scail2_farm.plan import Plan, Probing
 from scail2_farm.seal import memory_of, seal, unchanged
+from scail2_farm.settings import load_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +141,7 @@ def run(plan: Plan, *, weights: Path, raw: bool) -> Generator[Event, None, Outco
             deliver.restore(shot, folder=plan.deliver_to, work=work, wishes=wishes)
         if left:
             deliver.check_room(left, folders=[work])
+        evidence.sweep(work / EVIDENCE, older_than_days=load_settings().scratch_days)
         furnace = _Furnace(weights=weights, work=work, digests=memory_of(work), pace=_Pace(left, work))
         yield from _shots(shots, there, furnace, outcome, wishes)
         if not outcome.faults:
@@ -202,7 +205,8 @@ class _Furnace:
     def render(self, shot: SealedShot, index: int) -> Generator[Event, None, None]:
         """Render a segment that is not in the work folder yet, look at it, and put it there.
 
-        One that the guards refuse is tried once more, in the careful policy. Raises FarmError.
+        One that the guards refuse is tried once more, in the careful policy, and is evidence when they refuse it again.
+        Raises FarmError.
         """
         final = shot.segment(index, work=self.work)
         if render.finished(Path(final.folder), final.key) is None:
@@ -216,10 +220,19 @@ class _Furnace:
             try:
                 yield from self._stage(shot, stage, self.engine)
             except GuardFailed:
-                with self.engine.careful():
-                    yield from self._stage(shot, stage, self.engine)
+                render.forget(Path(stage.folder))
+                yield from self._once_more(shot, stage, self.engine)
             render.publish(Path(stage.folder), folder)
         self.pace.finish(shot, index)
+
+    def _once_more(self, shot: SealedShot, stage: Segment, loaded: engine.Engine) -> Generator[Event, None, None]:
+        try:
+            with loaded.careful():
+                yield from self._stage(shot, stage, loaded)
+        except GuardFailed as refused:
+            told = evidence.keep(refused, segment=stage, root=self.work / EVIDENCE)
+            render.forget(Path(stage.folder))  # where nothing could be kept
+            raise told from refused
 
     def _stage(self, shot: SealedShot, stage: Segment, loaded: engine.Engine) -> Generator[Event, None, None]:
         """Render one segment, telling every step, and look at it; closing the job closes the engine."""
@@ -238,7 +251,7 @@ class _Furnace:
                     )
             guards.check(stage)
             unchanged(shot, stage.index, digests=self.digests)
-        except (GuardFailed, FrameTruncated):
+        except FrameTruncated:
             render.forget(Path(stage.folder))
             raise
 
@@ -293,10 +306,10 @@ def _return_cut(plan: Plan, done: Sequence[ShotDone]) -> Path | None:
 
 
 def _sweep(work: Path) -> None:
-    """Remove the segments of a job whose takes are all delivered."""
+    """Remove the segments of a job whose takes are all delivered; what an earlier one left as evidence stays."""
     try:
         for entry in work.iterdir():
-            if entry.is_dir():
+            if entry.is_dir() and entry.name != EVIDENCE:
                 shutil.rmtree(entry)
     except OSError as error:
         raise storage_error(error, work) from error

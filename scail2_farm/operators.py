@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -31,6 +31,12 @@ app.add_typer(job_app, name="job")
 FarmOption = Annotated[
     Path | None,
     typer.Option("--farm", help="the farm's folder [`farm` of the settings]", show_default=False, readable=False),
+]
+WeightsOption = Annotated[str | None, typer.Option(help="a snapshot folder, or `miniature`", show_default=False)]
+TierName = Literal["q4", "q8", "bf16"]
+"""The tiers of a published snapshot, as options take them."""
+TierOption = Annotated[
+    TierName | None, typer.Option("--tier", help="which of the tiers a folder holds", show_default=False)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
 RefArgument = Annotated[
@@ -78,7 +84,8 @@ def print_json(document: object) -> None:
 @app.command()
 def up(
     root: Annotated[Path, typer.Argument(help="the farm's folder; made if it is not there", show_default=False)],
-    weights: Annotated[str | None, typer.Option(help="a snapshot folder, or `miniature`", show_default=False)] = None,
+    weights: WeightsOption = None,
+    tier: TierOption = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="engines side by side, each with its own weights [1]", show_default=False)
     ] = None,
@@ -95,8 +102,8 @@ def up(
     from scail2_farm.farm.daemon import up as run_farm
     from scail2_farm.settings import check_weights, load_settings
 
-    settings = load_settings(weights=weights, workers=workers, ledger=ledger)
-    folder = check_weights(settings.weights)
+    settings = load_settings(weights=weights, tier=tier, workers=workers, ledger=ledger)
+    folder = check_weights(settings.weights, tier=settings.tier)
     _log_to(root)
     run_farm(root, settings=settings, weights=folder, suffixes=tuple(SUFFIXES))
 

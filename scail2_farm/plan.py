@@ -17,6 +17,7 @@ from pathlib import Path
 from scail2_farm.documents import (
     CanvasSize,
     CharacterLibrary,
+    Driving,
     Loaded,
     MovieCodec,
     PlateSource,
@@ -94,12 +95,10 @@ class Plan:
 
     def pieces(self) -> Iterator[str]:
         """That document as text, a row at a time: of a long cut it is too much to be held at once."""
-        before = "{"
+        before, encode = "{", json.JSONEncoder(ensure_ascii=False).encode
         for name, rows in self._rows().items():
             yield f"{before}{json.dumps(name)}: ["
-            yield from (
-                f"{',' if number else ''}\n{json.dumps(row, ensure_ascii=False)}" for number, row in enumerate(rows)
-            )
+            yield from (f"{',' if number else ''}\n{encode(row)}" for number, row in enumerate(rows))
             before = "\n],\n"
         yield "\n]}\n"
 
@@ -394,6 +393,9 @@ def _paths(document: ShotManifest, *, timeline: bool) -> Iterator[tuple[str, str
     yield from ((key, path) for key, path in keys.items() if path is not None)
     yield from (("media.search", folder) for folder in document.media.search)
     yield from (("path_map", mapping.to) for mapping in document.path_map)
+    for said in (document.defaults, *document.cast, *document.shots):
+        if said.driving is not None and said.driving.performance is not None:
+            yield "the performance", said.driving.performance.media
     for entry in (*document.cast, *document.shots):
         for member in entry.characters if isinstance(entry.characters, tuple) else ():
             if member.matte is not None and member.matte.sequence is not None:
@@ -597,6 +599,7 @@ def _shot_json(shot: Shot) -> dict[str, object]:
             }
             for performer in shot.performers
         ],
+        "driving": None if shot.driving is None else _driving_json(shot.driving, shot.frames),
         "segments": [
             _numbers_json(plate, FrameRange(shot.frames.first + window.keep.first, window.keep.count))
             | {
@@ -609,6 +612,17 @@ def _shot_json(shot: Shot) -> dict[str, object]:
             for window, scene in zip(shot.windows, shot.scenes, strict=True)
         ],
         "warnings": list(shot.warnings),
+    }
+
+
+def _driving_json(driving: Driving, frames: FrameRange) -> dict[str, object]:
+    """The performance that moves a shot's characters: its clip, and its frames for those of the shot."""
+    clip = driving.clip
+    return {
+        "media": clip.path,
+        "frames": _numbers_json(clip, FrameRange(frames.first + driving.offset, frames.count)),
+        "color": driving.color.model_dump(),
+        "mattes": [role.matte for role in driving.roles],
     }
 
 

@@ -23,7 +23,7 @@ import platform
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -43,8 +43,11 @@ from scail2_farm.documents import (
     HISTORY,
     KINDS,
     REPORT,
+    Driving,
     FileDigest,
+    Matted,
     Performer,
+    PlateSource,
     Reference,
     Report,
     SealedShot,
@@ -131,8 +134,9 @@ def engine_for(segment: Segment) -> Engine:
 
     Raises SettingsInvalid, and as `engine.load` does.
     """
-    cache = cache_folder(load_settings())
-    return engines.load(Path(segment.weights.path), precision=segment.sampler.precision, cache=cache)
+    weights, cache = segment.weights, cache_folder(load_settings())
+    precision = segment.sampler.precision
+    return engines.load(Path(weights.path), precision=precision, cache=cache, content=weights.sha256)
 
 
 def suits(engine: Engine | None, segment: Segment) -> TypeGuard[Engine]:
@@ -209,50 +213,56 @@ def segment_inputs(segment: Segment) -> SegmentInputs:
 
     Raises FrameTruncated when an input that was whole at planning no longer reads.
     """
-    canvas, color = canvas_of(segment), color_of(segment)
     replace = segment.mode == "replacement"
     slots = [mattes.SLOT_NUMBERS[performer.slot] for performer in segment.performers]
-    read_mattes = matte_reader(segment)
+    driving = segment.driving or Driving(
+        clip=segment.plate, color=segment.color, offset=0, roles=tuple(segment.performers)
+    )
+    canvas, color = _canvas_driven(segment), color_of(driving)
+    read_mattes = matte_reader(driving.roles, driving.clip)
     pictures: list[Floats] = []
     labels: list[Labels] = []
-    with open_plate(segment) as plate:
+    with open_plate(driving.clip) as clip:
 
         def look(frame: int) -> tuple[Floats, Labels]:
-            picture = color.to_model(canvas.to_canvas(_read_plate(plate, frame).rgb))
-            people = mattes.identity_map(read_mattes(frame), slots=slots)
+            picture = color.to_model(canvas.to_canvas(_read_plate(clip, frame + driving.offset).rgb))
+            people = mattes.identity_map(read_mattes(frame + driving.offset), slots=slots)
             return picture, canvas.labels_to_canvas(people)
 
-        for picture, people in in_order(look, _window_frames(segment), at_once=_at_once(segment)):
+        for picture, people in in_order(look, _window_frames(segment), at_once=_at_once(driving.clip)):
             pictures.append(picture)
             labels.append(people)
     reference, reference_labels = compose([_primary(performer) for performer in segment.performers], canvas)
+    sampler = segment.sampler
     return SegmentInputs(
         driving=np.stack(pictures),
         driving_mask=paint(np.stack(labels), background=driving_background(replace=replace)),
         reference=reference,
         reference_mask=paint(reference_labels, background=reference_background(replace=replace)),
         extra_references=tuple(_extra_views(segment, canvas)),
-        history=_history(segment, canvas),
+        history=_history(segment, canvas_of(segment)),
         prompt=segment.prompt,
         negative_prompt=segment.negative_prompt,
         replace=replace,
         sampling=Sampling(
-            solver=segment.sampler.solver,
-            steps=segment.sampler.steps,
-            shift=segment.sampler.shift,
-            guidance=segment.sampler.guidance,
+            solver=sampler.solver,
+            steps=sampler.steps,
+            shift=sampler.shift,
+            guidance=sampler.guidance,
+            pose_strength=sampler.pose.strength,
+            pose_start=sampler.pose.start,
+            pose_end=sampler.pose.end,
         ),
         seed=segment.seed,
         segment=segment.index,
     )
 
 
-def open_plate(segment: Segment | SealedShot) -> plates.Plate:
+def open_plate(plate: PlateSource) -> plates.Plate:
     """The plate, with what stands in for the frames it lacks.
 
     Raises PlateMissing, PlateUnreadable, StorageError.
     """
-    plate = segment.plate
     return plates.open_plate(plate.source, missing=plate.missing, stand_in=plate.stand_in)
 
 
@@ -267,9 +277,17 @@ def canvas_of(segment: Segment) -> Canvas:
     )
 
 
-def color_of(segment: Segment | SealedShot) -> ModelColor:
-    """The colour transform between plate and model."""
-    color = segment.color
+def _canvas_driven(segment: Segment) -> Canvas:
+    """The geometry between what drives a segment and the model: a performance may have other proportions."""
+    if segment.driving is None:
+        return canvas_of(segment)
+    clip, size = segment.driving.clip, (segment.canvas.width, segment.canvas.height)
+    return Canvas.around(clip.width, clip.height, pixel_aspect=clip.pixel_aspect, size=size)
+
+
+def color_of(clip: Segment | SealedShot | Driving) -> ModelColor:
+    """The colour transform between a plate, or a performance, and the model."""
+    color = clip.color
     decision = ColorDecision.named(
         color.space, config=color.config, config_digest=color.digest, decided_by=color.decided_by
     )
@@ -289,27 +307,30 @@ def _read_plate(plate: plates.Plate, frame: int) -> plates.PlateFrame:
         raise FrameTruncated(fault.what, why=None, where=fault.where) from fault
 
 
-def matte_reader(segment: Segment | SealedShot) -> Callable[[int], list[Floats]]:
-    """What reads the matte of each performer at one plate frame, in the order of the performers, 0..1 at plate size.
+def matte_reader(people: Sequence[Matted], clip: PlateSource) -> Callable[[int], list[Floats]]:
+    """What reads the matte of each of these people at one frame of a clip, in their order, 0..1 at the clip's size.
 
-    A matte has the file number of its plate's frame, plus its offset. At a frame that the plate lacks, without a matte
-    of its own, it is that of the frame that stands in, or nobody is there. Both raise StorageError; reading raises
+    A matte has the file number of its clip's frame, plus its offset. At a frame that the clip lacks, without a matte of
+    its own, it is that of the frame that stands in, or nobody is there. Both raise StorageError; reading raises
     FrameTruncated.
     """
-    plate = segment.plate
-    sources: list[tuple[FramePattern, int, Mapping[int, int | None]]] = []
-    for performer in segment.performers:
-        pattern, offset = performer.mattes(plate), performer.matte_offset
-        missing = [lacking + offset for lacking in plate.missing]
-        sources.append((pattern, offset, mattes.stand_ins(pattern, missing, plate.stand_in)))
+    everywhere, nowhere = (np.full((clip.height, clip.width), value, np.float32) for value in (1, 0))
+    sources: list[tuple[FramePattern | None, int, Mapping[int, int | None]]] = []
+    for one in people:
+        pattern, offset = one.mattes(clip), one.matte_offset
+        missing = [lacking + offset for lacking in clip.missing]
+        others = {} if pattern is None else mattes.stand_ins(pattern, missing, clip.stand_in)
+        sources.append((pattern, offset, others))
 
     def read(frame: int) -> list[Floats]:
         found: list[Floats] = []
         for pattern, offset, others in sources:
+            if pattern is None:
+                found.append(everywhere)
+                continue
             shown = others.get(frame + offset, frame + offset)
             try:
-                nobody = np.zeros((plate.height, plate.width), np.float32)
-                found.append(nobody if shown is None else mattes.read_matte(pattern.path(shown)))
+                found.append(nowhere if shown is None else mattes.read_matte(pattern.path(shown)))
             except InputError as fault:
                 raise FrameTruncated(fault.what, where=fault.where) from fault
         return found
@@ -379,8 +400,8 @@ def _write_frames(segment: Segment, frames: Floats) -> None:
     canvas, color = canvas_of(segment), color_of(segment)
     folder = Path(segment.folder)
     frame_header, form = _frame_header(segment, color), form_of(segment)
-    read_mattes = matte_reader(segment)
-    with open_plate(segment) as plate:
+    read_mattes = matte_reader(segment.performers, segment.plate)
+    with open_plate(segment.plate) as plate:
 
         def write(frame: int) -> None:
             paths = {kind: folder / kind / file_name(segment, kind, frame) for kind in KINDS}
@@ -396,7 +417,7 @@ def _write_frames(segment: Segment, frames: Floats) -> None:
             attributes |= frame_header
             plates.write(paths["frames"], native, rgb=rgb, where=matte > 0, attributes=attributes, form=form)
 
-        for _ in in_order(write, segment.keep.range.numbers, at_once=_at_once(segment)):
+        for _ in in_order(write, segment.keep.range.numbers, at_once=_at_once(segment.plate)):
             pass
 
 
@@ -448,9 +469,9 @@ def _write_history(segment: Segment, inputs: SegmentInputs, frames: Floats) -> N
 # --------------------------------------------------------------------------- many frames at once
 
 
-def _at_once(segment: Segment) -> int:
+def _at_once(clip: PlateSource) -> int:
     """How many frames are worked on together: a sequence's one a core, a movie's decoder knows only one."""
-    return 1 if segment.plate.kind == "movie" else os.cpu_count() or 1
+    return 1 if clip.kind == "movie" else os.cpu_count() or 1
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], *, at_once: int) -> Iterator[R]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -19,24 +19,27 @@ from scail2_farm.digests import Digests, sha256_of_several, sha256_text
 from scail2_farm.documents import (
     CanvasSize,
     FileDigest,
+    Matted,
     Moment,
+    PlateColor,
     PlateSource,
     Sampler,
+    Scene,
     SealedSegment,
     SealedShot,
     Span,
     Use,
 )
 from scail2_farm.errors import FrameTruncated, ShareUnavailable, Where, storage_error
-from scail2_farm.frames import FramePattern, FrameRange
+from scail2_farm.frames import FramePattern
 from scail2_farm.media import mattes
 from scail2_farm.media.plates import nearest
 from scail2_farm.plan import Probing
 from scail2_farm.settings import SNAPSHOT_FILES
-from scail2_farm.shots import Grid, Shot
+from scail2_farm.shots import FULL_POSE, Grid, Shot
 from scail2_farm.shots import Use as PlannedUse
 
-RENDER_VERSION = 2
+RENDER_VERSION = 3
 """Raised whenever the same segment would come out with other pixels; part of every segment's key."""
 
 SAVED_EVERY_S = 30.0
@@ -44,6 +47,9 @@ SAVED_EVERY_S = 30.0
 
 MOST_NAMED = 3
 """Changed files that one line names; the others are counted."""
+
+KEPT = 4096
+"""Spans that many shots and segments of a long cut have in common."""
 
 
 def memory_of(work: Path) -> Digests:
@@ -103,10 +109,12 @@ def unchanged(shot: SealedShot, index: int, *, digests: Digests) -> None:
     if all(path.is_file() for path in suspects):
         previous = shot.segments[index - 1].key if index else None
         found = digests.of_folder(weights, SNAPSHOT_FILES)
-        if keys.of(segment, index, weights=found.sha256, previous=previous) == segment.key:
+        cell = _Cell(index, segment.window, segment.overlap, segment.keep, segment.leave)
+        if keys.of(cell, segment, weights=found.sha256, previous=previous) == segment.key:
             return
     names = [path.name for path in suspects]
-    told = names[:MOST_NAMED] or [Path(shot.plate.path).name, *(Path(one.matte).name for one in shot.performers)]
+    mattes = (one.matte for one in shot.performers if one.matte is not None)
+    told = names[:MOST_NAMED] or [Path(path).name for path in (shot.plate.path, *mattes)]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     raise FrameTruncated(
         f"{', '.join(told)}{more} changed since the shot was planned",
@@ -125,13 +133,14 @@ def _sealed(shot: Shot, weights: FileDigest, inputs: _Inputs) -> SealedShot:
     return SealedShot(
         id=shot.id,
         uses=tuple(_use(use, shot.frames.first) for use in shot.uses),
-        frames=Span.of(shot.frames),
+        frames=_span(shot.frames.first, shot.frames.count),
         handles_asked=shot.handles_asked,
         handles_given=shot.handles_given,
         plate=shot.plate,
         color=shot.color,
         output=shot.output,
         performers=shot.performers,
+        driving=shot.driving,
         segmenting=shot.segmenting,
         segments=segments,
         weights=weights,
@@ -140,11 +149,12 @@ def _sealed(shot: Shot, weights: FileDigest, inputs: _Inputs) -> SealedShot:
 
 
 def _use(use: PlannedUse, first: int) -> Use:
+    cut = _span(use.frames.first, use.frames.count)
     if use.clip is None or use.used is None:
-        return Use(clip=None, cut=Span.of(use.frames))
+        return Use(clip=None, cut=cut)
     start = use.used.time_of(first)
     moment = Moment(value=start.value, rate=start.rate)
-    return Use(clip=use.clip.name, clip_id=use.clip.id, cut=Span.of(use.frames), start=moment)
+    return Use(clip=use.clip.name, clip_id=use.clip.id, cut=cut, start=moment)
 
 
 def _segments(shot: Shot, keys: _Keys, weights: str) -> tuple[SealedSegment, ...]:
@@ -160,12 +170,19 @@ def _segments(shot: Shot, keys: _Keys, weights: str) -> tuple[SealedSegment, ...
 def _keyed(shot: Shot, grid: Grid, keys: _Keys, weights: str) -> tuple[SealedSegment, ...]:
     found: list[SealedSegment] = []
     for index, (window, scene) in enumerate(zip(grid.windows, grid.scenes, strict=True)):
-        segment = SealedSegment(
-            key="",
-            window=_span(window.frames, shot.frames.first),
+        cell = _Cell(
+            number=index,
+            window=_span(shot.frames.first + window.frames.first, window.frames.count),
             overlap=window.overlap,
-            keep=_span(window.keep, shot.frames.first),
+            keep=_span(shot.frames.first + window.keep.first, window.keep.count),
             leave=shot.segmenting.overlap,
+        )
+        segment = SealedSegment(
+            key=keys.of(cell, scene, weights=weights, previous=found[-1].key if found else None),
+            window=cell.window,
+            overlap=cell.overlap,
+            keep=cell.keep,
+            leave=cell.leave,
             mode=scene.mode,
             prompt=scene.prompt,
             negative_prompt=scene.negative_prompt,
@@ -174,16 +191,29 @@ def _keyed(shot: Shot, grid: Grid, keys: _Keys, weights: str) -> tuple[SealedSeg
             loras=scene.loras,
             canvas=scene.canvas,
         )
-        key = keys.of(segment, index, weights=weights, previous=found[-1].key if found else None)
-        found.append(segment.model_copy(update={"key": key}))
+        found.append(segment)
     return tuple(found)
 
 
-def _span(frames: FrameRange, origin: int) -> Span:
-    return Span(first=origin + frames.first, count=frames.count)
+class _Cell(NamedTuple):
+    """A window of a shot, and its place in it, as a SealedSegment has them."""
+
+    number: int
+    window: Span
+    overlap: int
+    keep: Span
+    leave: int
+
+
+@lru_cache(maxsize=KEPT)
+def _span(first: int, count: int) -> Span:
+    """One span for all that covers the same frames in a long cut."""
+    return Span(first=first, count=count)
 
 
 # --------------------------------------------------------------------------- keys
+
+_sorted_json = json.JSONEncoder(sort_keys=True).encode
 
 
 class _Keys:
@@ -191,24 +221,23 @@ class _Keys:
 
     def __init__(self, shot: Shot | SealedShot, inputs: _Inputs):
         self._shot, self._inputs = shot, inputs
-        self._plate = inputs.plate(shot.plate)
-        self._mattes = [
-            inputs.mattes(performer.mattes(shot.plate), performer.matte_offset, shot.plate)
-            for performer in shot.performers
-        ]
+        self._tracks = [inputs.plate(shot.plate), *inputs.matted(shot.performers, shot.plate)]
+        if (driving := shot.driving) is not None:
+            moving = (inputs.plate(driving.clip), *inputs.matted(driving.roles, driving.clip))
+            self._tracks += [track.moved(driving.offset) for track in moving]
         self._common: str | None = None
 
-    def of(self, segment: SealedSegment, index: int, *, weights: str, previous: str | None) -> str:
-        """The key of a segment; its own is not looked at. Raises StorageError."""
+    def of(self, cell: _Cell, scene: Scene, *, weights: str, previous: str | None) -> str:
+        """The key of the segment that renders `scene` over a window. Raises StorageError."""
         if self._common is None:
-            self._common = sha256_text(json.dumps(self._shot_known(), sort_keys=True))
-        window, keep, seen = segment.window, segment.keep, _seen(segment)
-        place = index, window.first, window.count, segment.overlap, keep.first, keep.count, segment.leave
-        shown = (",".join(self._inputs.known(track, seen)) for track in (self._plate, *self._mattes))
-        said = segment.mode, segment.prompt, segment.negative_prompt, segment.seed
-        scene = _scene_known(*said, segment.sampler, segment.canvas)  # pyright: ignore[reportArgumentType] (frozen documents have a hash)
-        loras = str([(self._inputs.file(lora.path), lora.strength) for lora in segment.loras])
-        lines = self._common, weights, previous or "", str(place), scene, loras, *shown
+            self._common = sha256_text(_sorted_json(self._shot_known()))
+        window, keep, seen = cell.window, cell.keep, _seen(cell.window, cell.keep)
+        place = cell.number, window.first, window.count, cell.overlap, keep.first, keep.count, cell.leave
+        shown = (",".join(self._inputs.known(track, seen)) for track in self._tracks)
+        said = scene.mode, scene.prompt, scene.negative_prompt, scene.seed
+        rendered = _scene_known(*said, scene.sampler, scene.canvas)  # pyright: ignore[reportArgumentType] (frozen documents have a hash)
+        loras = str([(self._inputs.file(lora.path).sha256, lora.strength) for lora in scene.loras])
+        lines = self._common, weights, previous or "", str(place), rendered, loras, *shown
         return sha256_text("\n".join(lines))  # a line holds no other: texts from outside are JSON in it
 
     def _shot_known(self) -> dict[str, object]:
@@ -217,19 +246,24 @@ class _Keys:
         Of a person the colour, the place and the stills; what he is called is in the prompt alone. Media has its place
         in time, but no end: what a window does not see is not in its key.
         """
-        plate, color, file = self._shot.plate, self._shot.color, self._inputs.file
-        beside = {"path", "frames", "timecode_start", "missing", "stand_in"}
+        plate, driving = self._shot.plate, self._shot.driving
+
+        def content(path: str | None) -> str | None:
+            return self._inputs.file(path).sha256 if path else None
+
+        moved = {} if driving is None else {"driving": _clip_known(driving.clip, driving.color)}
         return {
+            **moved,
             "render": RENDER_VERSION,
-            "color": [color.digest or color.config, color.space, color.tone],
+            **_clip_known(plate, self._shot.color),
             "output": self._shot.output.model_dump(),
-            "plate": plate.model_dump(mode="json", exclude=beside),
             "timecode": None if plate.timecode_start is None else plate.timecode_start - plate.frames.first,
             "performers": [
                 {
                     "slot": performer.slot,
+                    **({} if performer.matte is not None else {"whole": True}),
                     "seen": None if performer.seen is None else performer.seen.model_dump(),
-                    "references": [[file(r.image), file(r.mask) if r.mask else None] for r in performer.references],
+                    "references": [[content(r.image), content(r.mask)] for r in performer.references],
                 }
                 for performer in self._shot.performers
             ],
@@ -244,8 +278,8 @@ class _Keys:
 
     def files(self, segment: SealedSegment) -> list[Path]:
         """Every file a segment is rendered from, once; weights apart."""
-        seen = _seen(segment)
-        shown = (track.file(frame) for track in (self._plate, *self._mattes) for frame in track.read(seen))
+        seen = _seen(segment.window, segment.keep)
+        shown = (track.file(frame) for track in self._tracks for frame in track.read(seen))
         others = (*self._stills(), *(lora.path for lora in segment.loras))
         return list(dict.fromkeys((*shown, *map(Path, others))))
 
@@ -256,38 +290,58 @@ class _Keys:
         """
         found: dict[str, FileDigest] = {}
         sequences: dict[str, dict[str, str]] = {}
-        for track in (self._plate, *self._mattes):
+        for track in self._tracks:
             if isinstance(track.source, FramePattern):
-                sequences.setdefault(str(track.source), {}).update(self._inputs.files(track, frames))
+                sequences.setdefault(track.path, {}).update(map(track.files.__getitem__, track.read(frames)))
             else:
-                path = str(track.source)
-                found[path] = FileDigest(path=path, sha256=self._inputs.file(path))
+                found[track.path] = self._inputs.file(track.path)
         for pattern, digests in sequences.items():
             found[pattern] = FileDigest(path=pattern, sha256=sha256_of_several(digests))
         for other in (*self._stills(), *(lora.path for segment in segments for lora in segment.loras)):
             if other not in found:
-                found[other] = FileDigest(path=other, sha256=self._inputs.file(other))
+                found[other] = self._inputs.file(other)
         return tuple(found.values())
+
+
+def _clip_known(clip: PlateSource, color: PlateColor) -> dict[str, object]:
+    """The class and the colour of a plate or a performance."""
+    beside = {"path", "frames", "timecode_start", "missing", "stand_in"}
+    return {
+        "color": [color.digest or color.config, color.space, color.tone],
+        "plate": clip.model_dump(mode="json", exclude=beside),
+    }
 
 
 @lru_cache(maxsize=256)
 def _scene_known(mode: str, prompt: str, negative_prompt: str, seed: int, sampler: Sampler, canvas: CanvasSize) -> str:
     """What a segment is rendered with, as a line; what the numbers of its sampler are called is not in it."""
-    numbers = sampler.model_dump(exclude={"preset"})
-    return json.dumps([mode, prompt, negative_prompt, seed, numbers, canvas.model_dump(mode="json")], sort_keys=True)
+    numbers = sampler.model_dump(exclude={"preset", "pose"} if sampler.pose == FULL_POSE else {"preset"})
+    return _sorted_json([mode, prompt, negative_prompt, seed, numbers, canvas.model_dump(mode="json")])
 
 
-def _seen(segment: SealedSegment) -> range:
+def _seen(window: Span, keep: Span) -> range:
     """The plate frames a window shows; beyond what it keeps the last is repeated."""
-    return range(segment.window.first, segment.keep.first + segment.keep.count)
+    return range(window.first, keep.first + keep.count)
 
 
 # --------------------------------------------------------------------------- inputs
 
 
-class _Frame(NamedTuple):
-    name: str
-    sha256: str
+_File = tuple[str, str]
+"""The name of a frame's file, and its digest."""
+
+
+class _Files(dict[int, _File]):
+    """The files of a sequence by their frames, each read when it is first asked for, which raises StorageError."""
+
+    def __init__(self, pattern: FramePattern, digests: Digests):
+        super().__init__()
+        self._pattern, self._digests = pattern, digests
+
+    def __missing__(self, frame: int) -> _File:
+        path = self._pattern.path(frame)
+        self[frame] = path.name, self._digests.of(path).sha256
+        return self[frame]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,20 +349,25 @@ class _Track:
     """A sequence or a movie as a shot reads it: `offset` is added to the plate's frame.
 
     `others` are read in place of frames that are not there, or nothing (None); `marked` when that is told of them.
-    `frames` are the files of a sequence that are known by now.
+    `path` is that of the source in words; `files` are those of a sequence, and empty for a movie.
     """
 
     source: Path | FramePattern
+    path: str
+    files: Mapping[int, _File]
     offset: int = 0
     others: Mapping[int, int | None] = field(default_factory=dict[int, "int | None"])
     marked: bool = False
-    frames: dict[int, _Frame] = field(default_factory=dict[int, _Frame])
 
-    def read(self, frames: range) -> list[int]:
+    def moved(self, offset: int) -> _Track:
+        """The same, of which each frame is read that is `offset` later."""
+        return replace(self, offset=self.offset + offset)
+
+    def read(self, frames: range) -> Sequence[int]:
         """What is read of the source for these frames of the plate, each once."""
         own = range(frames.start + self.offset, frames.stop + self.offset)
         if not self.others:
-            return list(own)
+            return own
         return list(dict.fromkeys(n for frame in own if (n := self.others.get(frame, frame)) is not None))
 
     def file(self, frame: int) -> Path:
@@ -321,38 +380,29 @@ class _Inputs:
 
     def __init__(self, digests: Digests):
         self._digests = digests
-        self._files: dict[str, str] = {}
-        self._frames: dict[FramePattern, dict[int, _Frame]] = {}
+        self._known: dict[str, FileDigest] = {}
+        self._files: dict[FramePattern, _Files] = {}
         self._tracks: dict[tuple[object, ...], _Track] = {}
 
-    def file(self, path: str) -> str:
-        """The digest of a file; raises StorageError."""
-        if path not in self._files:
-            self._files[path] = self._digests.of(Path(path)).sha256
-        return self._files[path]
-
-    def files(self, track: _Track, frames: range) -> list[_Frame]:
-        """The files of a sequence that are read for these frames of the plate, each once; raises StorageError."""
-        known, read = track.frames, track.read(frames)
-        for frame in read:
-            if frame not in known:
-                path = track.file(frame)
-                known[frame] = _Frame(path.name, self._digests.of(path).sha256)
-        return [known[frame] for frame in read]
+    def file(self, path: str) -> FileDigest:
+        """A file by content; raises StorageError."""
+        if path not in self._known:
+            self._known[path] = FileDigest(path=path, sha256=self._digests.of(Path(path)).sha256)
+        return self._known[path]
 
     def known(self, track: _Track, frames: range) -> list[str]:
         """What each of these frames of the plate is known by: its file, or the movie's and its place in it.
 
         Empty where nothing is read. Raises StorageError.
         """
+        read, files = track.read(frames), track.files
         if isinstance(track.source, FramePattern):
-            found = self.files(track, frames)
             if not track.others:
-                return [frame.sha256 for frame in found]
-            names = {frame: track.frames[frame].sha256 for frame in track.read(frames)}
+                return [sha256 for _, sha256 in map(files.__getitem__, read)]
+            names = {frame: files[frame][1] for frame in read}
         else:
-            movie = self.file(str(track.source))
-            names = {frame: f"{movie} {frame}" for frame in track.read(frames)}
+            movie = self.file(track.path).sha256
+            names = {frame: f"{movie} {frame}" for frame in read}
         told: list[str] = []
         for frame in range(frames.start + track.offset, frames.stop + track.offset):
             shown = track.others.get(frame, frame)
@@ -366,20 +416,31 @@ class _Inputs:
         if place not in self._tracks:
             source, there = plate.source, _there(plate) if plate.stand_in == "hold" else ()
             others = {frame: nearest(frame, there) for frame in plate.missing}
-            self._tracks[place] = _Track(source=source, others=others, marked=True, frames=self._of(source))
+            self._tracks[place] = self._track(source, others=others, marked=True)
         return self._tracks[place]
 
-    def mattes(self, pattern: FramePattern, offset: int, plate: PlateSource) -> _Track:
-        """The mattes of one performer; raises StorageError."""
+    def matted(self, people: Sequence[Matted], clip: PlateSource) -> Iterator[_Track]:
+        """The mattes of people in a clip, but of those who are the whole frame; raises StorageError."""
+        for one in people:
+            pattern = one.mattes(clip)
+            if pattern is not None:
+                yield self._matte(pattern, one.matte_offset, clip)
+
+    def _matte(self, pattern: FramePattern, offset: int, plate: PlateSource) -> _Track:
         place = pattern, offset, plate.missing, plate.stand_in
         if place not in self._tracks:
             others = mattes.stand_ins(pattern, [n + offset for n in plate.missing], plate.stand_in)
-            self._tracks[place] = _Track(source=pattern, offset=offset, others=others, frames=self._of(pattern))
+            self._tracks[place] = self._track(pattern, others=others, offset=offset)
         return self._tracks[place]
 
-    def _of(self, source: Path | FramePattern) -> dict[int, _Frame]:
-        """What is known of a source by now, whoever reads it."""
-        return self._frames.setdefault(source, {}) if isinstance(source, FramePattern) else {}
+    def _track(
+        self, source: Path | FramePattern, *, others: Mapping[int, int | None], offset: int = 0, marked: bool = False
+    ) -> _Track:
+        """A source as a shot reads it, with what is known of its files by now, whoever read them."""
+        files: Mapping[int, _File] = {}
+        if isinstance(source, FramePattern):
+            files = self._files.setdefault(source, _Files(source, self._digests))
+        return _Track(source=source, path=str(source), files=files, offset=offset, others=others, marked=marked)
 
 
 def _there(plate: PlateSource) -> list[int]:

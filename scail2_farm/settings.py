@@ -7,17 +7,18 @@ ends the sentence "it must be ..." of a fault.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from scail2_farm.errors import SettingsInvalid, WeightsMissing, Where
+from scail2_farm.errors import SettingsInvalid, WeightsMismatch, WeightsMissing, Where, storage_error
 
 PREFIX = "SCAIL2_"
 
@@ -66,8 +67,9 @@ Addresses = Annotated[
 ]
 
 
+CONFIG = "config.json"
 SNAPSHOT_FILES = (
-    "config.json",
+    CONFIG,
     "dit.safetensors",
     "vae.safetensors",
     "t5_encoder.safetensors",
@@ -75,8 +77,12 @@ SNAPSHOT_FILES = (
     "tokenizer.json",
 )
 
-TIERS = ("q4", "q8", "bf16")
+Tier = Literal["q4", "q8", "bf16"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
 """The folders of a published snapshot that comes in several packings; each is a snapshot of its own."""
+
+PACKED: Mapping[int, Tier] = {4: "q4", 8: "q8"}
+"""The tiers of packed weights, by their bits."""
 
 BUILT_IN_WEIGHTS: Mapping[str, Path] = {"miniature": Path(__file__).parent / "engine" / "miniature"}
 """Snapshots known by name."""
@@ -90,6 +96,9 @@ class Settings(BaseModel):
     weights: str | None = Field(default=None, description="a path, or `miniature`")
     """The snapshot: a folder of config.json, dit, vae, t5_encoder and clip safetensors and tokenizer.json, or
     `miniature`, the small one that comes with the package."""
+
+    tier: Tier | None = Field(default=None, description="q4, q8 or bf16")
+    """Which of the packings that the weights come in; `weights` said nearer than `tier` ends it."""
 
     loras: Files = Field(
         default={}, description="a table of paths by name (in the environment: NAME=PATH, with spaces between them)"
@@ -148,24 +157,55 @@ class Settings(BaseModel):
         return self
 
 
-def check_weights(named: str | None) -> Path:
-    """The snapshot folder behind a name or a path, complete as far as files go.
+def check_weights(named: str | None, *, tier: Tier | None = None) -> Path:
+    """The snapshot folder behind a name or a path, complete as far as files go, and of the tier that is asked for.
 
-    `miniature` is the small trained snapshot that comes with the package; a folder of that name is `./miniature`.
-    Raises WeightsMissing.
+    `miniature` is the small trained snapshot that comes with the package; a folder of that name is `./miniature`. Where
+    a folder holds tiers, it is that of the one asked for, or of the only one. Raises WeightsMissing, WeightsMismatch,
+    StorageError.
     """
     if named is None:
         raise WeightsMissing("no weights are named")
     folder = BUILT_IN_WEIGHTS.get(named, Path(named)).absolute()
+    held = [one for one in TIERS if (folder / one).is_dir()]
+    only = held[0] if len(held) == 1 and not (folder / CONFIG).is_file() else None
+    inner = tier if tier in held else only if tier is None else None
+    folder = folder / inner if inner is not None else folder
     missing = [name for name in SNAPSHOT_FILES if not (folder / name).is_file()]
-    tiers = [str(folder / tier) for tier in TIERS if (folder / tier).is_dir()]
-    if missing and tiers:
-        what = f"the weights folder holds tiers ({', '.join(Path(tier).name for tier in tiers)}), and none is named"
-        raise WeightsMissing(what, fix=f"name one of them: {' or '.join(tiers)}", where=Where(file=str(folder)))
+    if missing and held and inner is None:
+        what = f"not {tier}" if tier else "and none is named"
+        raise WeightsMissing(
+            f"the weights folder holds tiers ({', '.join(held)}), {what}",
+            why="a snapshot is never packed or unpacked on the way: a tier that is there must be named",
+            fix=f"name one of them: --tier {held[0]}, {PREFIX}TIER or `tier` in the settings file; "
+            f"or its own folder: --weights {' or '.join(str(folder / one) for one in held)}",
+            where=Where(file=str(folder)),
+        )
     if missing:
         what = f"{', '.join(missing)} not found" if folder.is_dir() else "the weights folder is not there"
         raise WeightsMissing(what, where=Where(file=str(folder)))
+    if tier is not None and (found := _tier_of(folder / CONFIG)) not in (tier, None):
+        raise WeightsMismatch(
+            f"{tier} was asked for, and the weights folder holds {found} alone",
+            why="a snapshot is never packed or unpacked on the way: the tier that is asked for must be there",
+            fix=f"ask for no tier, or name a folder that holds {tier}; `scail2-farm weights list` shows what there is",
+            where=Where(file=str(folder)),
+        )
     return folder
+
+
+def _tier_of(config: Path) -> Tier | None:
+    """The tier that the config.json of a snapshot says; None for one that says none, which loading will refuse.
+
+    Loading compares it with the tensors. Raises StorageError.
+    """
+    try:
+        said = json.loads(config.read_bytes()).get("quantization")
+        return "bf16" if said is None else PACKED.get(said["bits"])
+    except OSError as error:
+        raise storage_error(error, config) from error
+    except (ValueError, AttributeError, TypeError, LookupError):
+        return None
 
 
 def settings_path(environment: Mapping[str, str]) -> Path:
@@ -194,12 +234,15 @@ def load_settings(*, environment: Mapping[str, str] | None = None, **flags: obje
     path = settings_path(environment)
     found = _written(path, named=bool(environment.get(f"{PREFIX}SETTINGS")))
     said = {name: f"`{name}`" for name in found}
-    for name in Settings.model_fields:
-        if value := environment.get(PREFIX + name.upper()):
-            found[name], said[name] = value, PREFIX + name.upper()
-    for name, value in flags.items():
-        if value is not None:
-            found[name], said[name] = value, "--" + name.replace("_", "-")
+    variables = {name: PREFIX + name.upper() for name in Settings.model_fields}
+    in_environment = {name: value for name, variable in variables.items() if (value := environment.get(variable))}
+    given = {name: value for name, value in flags.items() if value is not None}
+    options = {name: "--" + name.replace("_", "-") for name in given}
+    for level, names in ((in_environment, variables), (given, options)):
+        if "weights" in level:
+            found.pop("tier", None)  # it was said of other weights
+        found |= level
+        said |= {name: names[name] for name in level}
     try:
         return Settings.model_validate(found)
     except ValidationError as error:

@@ -22,20 +22,23 @@ from scail2_farm.documents import (
     CanvasSize,
     CharacterLibrary,
     Directed,
+    Driving,
     Handles,
     Loaded,
     Lora,
     LoraFile,
+    Matted,
+    MatteSource,
     Missing,
     Mode,
     Output,
     Performer,
     PlateColor,
     PlateSource,
+    Pose,
     Precision,
     Preset,
     Reference,
-    ReferenceImage,
     Sampler,
     Scene,
     Segmenting,
@@ -81,6 +84,9 @@ PRESET_LORAS: Mapping[Preset, tuple[tuple[str, float], ...]] = {
 DISTILLED = "lightx2v"
 MANY = 3  # identities, from which a distilled adapter is known to mix them up (users.md, pain 3)
 DEFAULT_SIZE = (832, 480)
+PRESET_SIZES: Mapping[Preset, tuple[int, int]] = {"preview": (512, 288)}
+"""The sizes of presets that have one of their own, where none is said."""
+FULL_POSE = Pose()
 KEPT = 4096  # documents that many shots of a long cut have in common
 SCALE_TOLERANCE = 1.15  # beyond it a reference as given would make the character visibly too large or too small
 
@@ -124,6 +130,7 @@ class Shot:
     color: PlateColor
     output: Output
     performers: tuple[Performer, ...]
+    driving: Driving | None = None
     frames: FrameRange
     handles_asked: Handles
     handles_given: Handles
@@ -139,7 +146,10 @@ class Shot:
 
 
 def sampler(settings: Settled) -> Sampler:
-    """The numbers of the preset in force, with what the manifest overrides."""
+    """The numbers of the preset in force, with what the manifest overrides.
+
+    Raises SubmissionInvalid when the pose is shown at none of the steps.
+    """
     preset: Preset = settings.preset or "quality"
     solver, steps, shift, guidance = PRESETS[preset]
     return _sampler(
@@ -149,14 +159,23 @@ def sampler(settings: Settled) -> Sampler:
         settings.shift or shift,
         guidance if settings.guidance is None else settings.guidance,
         settings.precision or "f32",
+        settings.pose or FULL_POSE,  # pyright: ignore[reportArgumentType] (frozen documents have a hash)
     )
 
 
 @lru_cache(maxsize=KEPT)
 def _sampler(
-    preset: Preset, solver: Solver, steps: int, shift: float, guidance: float, precision: Precision
+    preset: Preset, solver: Solver, steps: int, shift: float, guidance: float, precision: Precision, pose: Pose
 ) -> Sampler:
-    return Sampler(preset=preset, solver=solver, steps=steps, shift=shift, guidance=guidance, precision=precision)
+    if not any(pose.start <= step / steps < pose.end for step in range(steps)):
+        raise SubmissionInvalid(
+            f"none of {steps} steps is between the `start` {pose.start} and the `end` {pose.end} of `pose`",
+            why="the model would be shown nobody's movements",
+            fix="start earlier, end later, or take more steps",
+        )
+    return Sampler(
+        preset=preset, solver=solver, steps=steps, shift=shift, guidance=guidance, precision=precision, pose=pose
+    )
 
 
 def settled(settings: Settled, own: SegmentSettings | None) -> Settled:
@@ -182,6 +201,26 @@ def prompt_of(settings: Settled, performers: Iterable[Performer]) -> str:
 # --------------------------------------------------------------------------- planning
 
 
+_Found = tuple[FramePattern | None, int]
+"""A matte sequence counted as its clip is, and what is added to a frame of the clip; None: the whole frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Driven:
+    """A performance that drives a use: `offset` is added to a plate frame, `mattes` are of the cast's roles in it."""
+
+    source: Source
+    probe: plates.PlateProbe
+    decision: ColorDecision
+    offset: int
+    mattes: tuple[_Found, ...]
+
+    @property
+    def frames(self) -> FrameRange:
+        """The plate frames it has an answer to."""
+        return FrameRange(self.probe.frames.first - self.offset, self.probe.frames.count)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Draft:
     """One use, its inputs found, before it is joined with others of the same source."""
@@ -192,7 +231,8 @@ class _Draft:
     decision: ColorDecision
     rate: Fraction
     timecode: int | None
-    mattes: tuple[tuple[FramePattern, int], ...]
+    mattes: tuple[_Found, ...]
+    driven: _Driven | None
     frames: FrameRange
     asked: Handles
     stand_in: Missing
@@ -210,6 +250,7 @@ class _Draft:
             self.timecode,
             self.stand_in,
             who,
+            self.driven and (self.driven.source, self.driven.offset, self.driven.mattes, self.driven.decision.space),
             casting.settings.model_dump_json(),
             tuple(entry.model_dump_json() for entry in casting.segments),
         )
@@ -230,6 +271,22 @@ class _Figure:
 
     size: tuple[int, int]
     box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """Where a performer is in what drives him: `offset` is added to a plate frame, `box` is where he is first seen.
+
+    Without a presence he is the whole frame.
+    """
+
+    presence: mattes.Presence | None
+    offset: int
+    box: tuple[int, int, int, int] | None
+
+    def anyone(self, frames: FrameRange) -> bool:
+        """Whether he is seen in any of these plate frames; raises MatteMismatch for a matte that no longer reads."""
+        return self.presence is None or self.presence.anyone(FrameRange(frames.first + self.offset, frames.count))
 
 
 _Checked = tuple[Literal["plate", "matte"], FramePattern, tuple[int, int]]
@@ -263,8 +320,8 @@ class ShotPlanner:
     _plates: dict[tuple[object, ...], PlateSource] = field(default_factory=dict[tuple[object, ...], PlateSource])
     _stills: dict[str, tuple[Reference, ...]] = field(default_factory=dict[str, tuple[Reference, ...]])
     _presences: dict[FramePattern, mattes.Presence] = field(default_factory=dict[FramePattern, mattes.Presence])
-    _decisions: dict[tuple[Source, str | None], ColorDecision] = field(
-        default_factory=dict[tuple[Source, "str | None"], ColorDecision]
+    _decisions: dict[tuple[Source, str | None, str | None], ColorDecision] = field(
+        default_factory=dict[tuple[Source, "str | None", "str | None"], ColorDecision]
     )
     _finishes: dict[tuple[Source, ColorDecision], _Finish] = field(
         default_factory=dict[tuple[Source, ColorDecision], "_Finish"]
@@ -279,8 +336,8 @@ class ShotPlanner:
     def add(self, casting: Casting) -> None:
         """Take in a casting that is to be rendered."""
         for member in casting.members:
-            for reference in self.library.document.characters[member.id].ordered:
-                self._look_at(casting, member, reference)
+            for still in self._references(member.id):
+                self._look_at(casting, member, still)
         try:
             draft = self._draft(casting)
         except FarmError as fault:
@@ -306,10 +363,11 @@ class ShotPlanner:
         document = self.manifest.document
         clip = casting.clip
         if clip is not None:
-            clip = self.find(clip)
-            if clip.fault is not None:
-                raise clip.fault
-            casting = replace(casting, clip=clip)
+            found = self.find(clip)
+            if found.fault is not None:
+                raise found.fault
+            if found is not clip:
+                casting, clip = replace(casting, clip=found), found
         source, given = self._media(casting)
         probe = self._probe(source, self._said_rate(clip))
         rate = self._rate(clip, probe)
@@ -332,8 +390,10 @@ class ShotPlanner:
         there = probe.frames.intersection(use.frames).count
         if not there or (stand_in == "error" and there < use.frames.count):
             raise _beyond(use.frames, probe)
-        head = max(0, min(asked.head, use.frames.first - probe.frames.first))
-        tail = max(0, min(asked.tail, probe.frames.last - use.frames.last))
+        driven = self._driven(casting, use.frames)
+        moving = probe.frames if driven is None else probe.frames.intersection(driven.frames)
+        head = max(0, min(asked.head, use.frames.first - moving.first))
+        tail = max(0, min(asked.tail, moving.last - use.frames.last))
         decision = self._decision(clip, source, probe)
         notes += decision.warnings
         matted = [self._matte(casting, member, source, probe) for member in casting.members]
@@ -348,6 +408,7 @@ class ShotPlanner:
             rate=rate,
             timecode=start if start is not None or clip is None else clip.media_timecode(probe.frames),
             mattes=found,
+            driven=driven,
             frames=use.frames.grown(head, tail),
             asked=asked,
             stand_in=stand_in,
@@ -387,13 +448,18 @@ class ShotPlanner:
             raise found
         return found
 
-    def _decision(self, clip: Clip | None, source: Source, probe: plates.PlateProbe) -> ColorDecision:
-        """The colour space of a plate, in the config of the show; decided once for what an edit says of one plate."""
-        known = source, clip.space if clip is not None else None
+    def _decision(
+        self, clip: Clip | None, source: Source, probe: plates.PlateProbe, *, space: str | None = None
+    ) -> ColorDecision:
+        """The colour space of a plate, in the config of the show; decided once for what an edit says of one plate.
+
+        `space` is what is said of a performance beside its media.
+        """
+        known = source, clip.space if clip is not None else None, space
         if known in self._decisions:
             return self._decisions[known]
         said = Said(
-            manifest=self._space(source),
+            manifest=space or self._space(source),
             editorial=clip.space if clip is not None else None,
             default=self.manifest.document.color.defaults.of(probe.kind),
         )
@@ -437,109 +503,212 @@ class ShotPlanner:
             raise SubmissionInvalid(what, fix="add `rate:` to the manifest", where=where)
         return rate
 
-    def _matte(
-        self, casting: Casting, member: Member, source: Source, probe: plates.PlateProbe
-    ) -> tuple[FramePattern, int] | None:
-        """The matte sequence of a member, counted as the plate is, and what is added to a plate frame for its matte.
+    def _matte(self, casting: Casting, member: Member, source: Source, probe: plates.PlateProbe) -> _Found | None:
+        """Where the plate gives way to a member; None after a fault, and for a kind of matte that casting has refused.
 
-        None after a fault, and for a kind of matte that casting has refused.
+        Where a performance moves the characters in a world of their own, the whole frame does, unless the manifest says
+        a matte: the library's is of where he is in plates.
         """
+        moved = casting.performance is not None and casting.settings.mode == "animation"
+        written = member.matte if member.matte_from_manifest or not moved else MatteSource(whole_frame=True)
+        root = self.root if member.matte_from_manifest else self.library.path.parent
+
+        def where() -> Where:
+            place = self.library.where("characters", member.id, "matte", "sequence")
+            return member.where if member.matte_from_manifest else place
+
         try:
-            pattern = self._matte_pattern(casting, member)
-            if pattern is None:
-                return None
-            key = (pattern, source)
-            if key not in self._offsets:
-                self._offsets[key] = _matte_offset(pattern, probe)
+            if written is None:
+                fix = "add `matte: {sequence: ...}` to the cast rule or to the character"
+                raise MatteMismatch(f"no matte is given for {member.id}", fix=fix, where=member.where)
+            text = self._filled(written.sequence or "", casting).replace("{character}", member.id)
+            return self._found(written, root / text, source, probe, where=where)
         except FarmError as fault:
             self._blame(casting, fault, character=member.id)
             return None
-        offset = self._offsets[key]
-        if isinstance(source, FramePattern):
-            pattern = replace(pattern, step=source.step, origin=source.origin + offset)
-        return pattern, offset
 
-    def _matte_pattern(self, casting: Casting, member: Member) -> FramePattern | None:
-        written = member.matte
-        if written is None:
-            fix = "add `matte: {sequence: ...}` to the cast rule or to the character"
-            raise MatteMismatch(f"no matte is given for {member.id}", fix=fix, where=member.where)
+    def _found(
+        self, written: MatteSource, path: Path, source: Source, probe: plates.PlateProbe, *, where: Callable[[], Where]
+    ) -> _Found | None:
+        """The sequence of a matte for a clip; None for a kind of matte that casting has refused.
+
+        Raises MatteMismatch for what is no sequence, or not one of the clip.
+        """
+        if written.whole_frame:
+            return None, 0
         if written.sequence is None:
             return None
-        root = self.root if member.matte_from_manifest else self.library.path.parent
-        shot = slug(casting.clip.name) if casting.clip is not None else casting.shot
-        text = written.sequence.replace("{shot}", shot).replace("{character}", member.id)
-        pattern = FramePattern.parse(os.path.normpath(root / text))
+        pattern = FramePattern.parse(os.path.normpath(path))
         if pattern is None:
-            place = self.library.where("characters", member.id, "matte", "sequence")
-            where = member.where if member.matte_from_manifest else place
             what = f"the matte {written.sequence} is not a numbered sequence"
-            raise MatteMismatch(what, fix="write the frame number as ####", where=where)
-        return pattern
+            raise MatteMismatch(what, fix="write the frame number as ####", where=where())
+        key = (pattern, source)
+        if key not in self._offsets:
+            self._offsets[key] = _matte_offset(pattern, probe)
+        offset = self._offsets[key]
+        if isinstance(source, FramePattern):
+            pattern = pattern.counted(step=source.step, origin=source.origin + offset)
+        return pattern, offset
+
+    def _filled(self, text: str, casting: Casting) -> str:
+        """A path of the manifest or the library, for one shot."""
+        return text.replace("{shot}", slug(casting.clip.name) if casting.clip is not None else casting.shot)
+
+    # ------------------------------------------------------------------- what drives
+
+    def _driven(self, casting: Casting, cut: FrameRange) -> _Driven | None:
+        """The performance that drives a use, found and looked at; None for the plate, and after a fault of casting.
+
+        Raises PlateMissing for one that is not there or does not last, MatteMismatch, and as `plates.probe` does.
+        """
+        performance, choice = casting.performance, casting.settings.driving
+        if performance is None or choice is None or any(member.role is None for member in casting.members):
+            return None
+        root = self.root if choice.name is None else self.library.path.parent
+        name = choice.name or Path(performance.media).name
+        try:
+            media = self._filled(performance.media, casting)
+            found = locate(media, folder=root, path_map=self.manifest.document.path_map)
+            source = found.pattern or found.path
+            assert source is not None, "an address is a file or a sequence"
+            probe = self._probe(source, self._said_rate(casting.clip))
+            first = probe.frames.first if choice.start is None else choice.start
+            wanted = FrameRange(first, cut.count)
+            lost = cut.count - wanted.intersection(probe.frames).count
+            if lost:
+                what = f"the cut takes its frames {wanted}, it has {probe.frames}: {lost} missing"
+                fix = "choose another `start`, trim the clip in the edit, or take a longer performance"
+                raise PlateMissing(what, fix=fix, where=Where(file=probe.source))
+            mattes = [self._role(casting, member, root, source, probe) for member in casting.members]
+            decision = self._decision(None, source, probe, space=performance.space)
+        except FarmError as fault:
+            what = f"the performance {name}: {fault.what}"
+            raise type(fault)(what, why=fault.why, fix=fault.fix, where=fault.where) from None
+        known = tuple(matte for matte in mattes if matte is not None)
+        if len(known) < len(mattes):
+            return None
+        return _Driven(source=source, probe=probe, decision=decision, offset=first - cut.first, mattes=known)
+
+    def _role(
+        self, casting: Casting, member: Member, root: Path, source: Source, probe: plates.PlateProbe
+    ) -> _Found | None:
+        """Where the one whose movements a member takes is in a performance; None after a fault of casting."""
+        performance, role = casting.performance, member.role
+        assert performance is not None, "only who is driven has a role"
+        assert role is not None, "casting has found the roles"
+        written = performance.roles[role]
+        text = self._filled(written.sequence or "", casting).replace("{role}", role)
+        return self._found(written, root / text, source, probe, where=lambda: member.where)
+
+    def _driving(self, driven: _Driven, rate: Fraction) -> Driving:
+        """What drives a shot as the renderer opens it."""
+        probe, source = driven.probe, driven.source
+        clip = PlateSource(
+            kind=probe.kind,
+            path=str(source),
+            frames=Span.of(probe.frames),
+            width=probe.width,
+            height=probe.height,
+            pixel_aspect=probe.pixel_aspect,
+            rate=probe.rate or rate,
+            timecode_start=None,
+            step=source.step if isinstance(source, FramePattern) else 1,
+            origin=source.origin if isinstance(source, FramePattern) else 0,
+        )
+        roles = tuple(
+            Matted(matte=None if pattern is None else str(pattern), matte_offset=offset)
+            for pattern, offset in driven.mattes
+        )
+        return Driving(clip=clip, color=self._color(driven.decision), offset=driven.offset, roles=roles)
 
     # ------------------------------------------------------------------- characters
 
-    def _look_at(self, casting: Casting, member: Member, reference: ReferenceImage) -> None:
+    def _look_at(self, casting: Casting, member: Member, still: Reference) -> None:
         """Find the character in a still; both pictures are decoded once a submission."""
-        image = self.library.beside(reference.image)
-        mask = self.library.beside(reference.mask) if reference.mask else None
-        key = str(image), str(mask) if mask else None
+        key = still.image, still.mask
         if key not in self._figures:
             try:
-                self._figures[key] = _figure(image, mask)
+                self._figures[key] = _figure(Path(still.image), Path(still.mask) if still.mask else None)
             except FarmError as fault:
                 self._figures[key] = fault
         found = self._figures[key]
         if isinstance(found, FarmError):
-            index = self.library.document.characters[member.id].references.index(reference)
+            character = self.library.document.characters[member.id]
+            index = character.references.index(character.ordered[self._references(member.id).index(still)])
             place = self.library.where("characters", member.id, "references", index, character=member.id)
             self._blame(casting, type(found)(found.what, why=found.why, fix=found.fix, where=place))
 
     def _performers(
         self, draft: _Draft, frames: FrameRange, holes: Sequence[int], warnings: list[str]
-    ) -> tuple[tuple[Performer, ...], list[mattes.Presence]]:
+    ) -> tuple[tuple[Performer, ...], list[_Seen]]:
         """Who plays in a shot and where each is first seen, every matte checked frame for frame."""
-        casting = draft.use.casting
-        stand_in = None if draft.stand_in == "error" else draft.stand_in
+        casting, driven = draft.use.casting, draft.driven
         performers: list[Performer] = []
-        presences: list[mattes.Presence] = []
-        for member, (pattern, offset) in zip(casting.members, draft.mattes, strict=True):
+        places: list[_Seen] = []
+        for index, member in enumerate(casting.members):
             character = self.library.document.characters[member.id]
-            wanted = FrameRange(frames.first + offset, frames.count)
-            allowed = [hole + offset for hole in holes]
-            faults = self._check_matte(draft, pattern, wanted, allowed)
-            presence, seen = mattes.Presence(pattern), None
-            if not faults:
-                try:
-                    presence = self._presence(pattern, allowed, stand_in)
-                    seen = presence.first_seen(wanted)
-                except FarmError as fault:
-                    faults = [fault]
-            for fault in faults:
-                self._blame(casting, fault, character=member.id)
-            if faults:
-                continue
+            seen = self._seen(draft, member, draft.mattes[index], draft.probe, frames, warnings, holes=holes)
+            if driven is not None and seen is not None:
+                moving = FrameRange(frames.first + driven.offset, frames.count)
+                seen = self._seen(draft, member, driven.mattes[index], driven.probe, moving, warnings)
+                seen = seen and replace(seen, offset=seen.offset + driven.offset)
             if seen is None:
-                what = f"the matte of {member.id} is black in all {wanted.count} frames: nothing is replaced by it"
-                warnings.append(f"{what} ({pattern.name_with_hashes}; the alpha of a matte is not read)")
-            presences.append(presence)
+                continue
+            places.append(seen)
+            pattern, offset = draft.mattes[index]
             performers.append(
                 Performer(
                     id=member.id,
                     slot=member.slot,
                     references=self._references(member.id),
-                    seen=None if seen is None else _box(seen[1]),
+                    seen=None if seen.box is None else _box(seen.box),
                     prompt=character.prompt,
-                    matte=str(pattern),
+                    matte=None if pattern is None else str(pattern),
                     matte_offset=offset,
                     consent=character.consent,
                 )
             )
-        return tuple(performers), presences
+        return tuple(performers), places
 
-    def _check_plate(self, draft: _Draft, frames: FrameRange, holes: Sequence[int]) -> list[FarmError]:
-        """What is wrong with the plate of a shot."""
-        source, size = draft.source, (draft.probe.width, draft.probe.height)
+    def _seen(
+        self,
+        draft: _Draft,
+        member: Member,
+        found: _Found,
+        probe: plates.PlateProbe,
+        frames: FrameRange,
+        warnings: list[str],
+        *,
+        holes: Sequence[int] = (),
+    ) -> _Seen | None:
+        """Where a performer is in a clip, over these frames of it; None when a fault of his matte is told."""
+        pattern, offset = found
+        if pattern is None:
+            return _Seen(presence=None, offset=0, box=(0, 0, probe.width, probe.height))
+        stand_in = None if draft.stand_in == "error" else draft.stand_in
+        wanted = FrameRange(frames.first + offset, frames.count)
+        allowed = [hole + offset for hole in holes]
+        faults = self._check_matte(pattern, wanted, allowed, size=(probe.width, probe.height))
+        if not faults:
+            try:
+                presence = self._presence(pattern, allowed, stand_in)
+                first = presence.first_seen(wanted)
+            except FarmError as fault:
+                faults = [fault]
+            else:
+                if first is None:
+                    what = f"the matte of {member.id} is black in all {wanted.count} frames: nothing is replaced by it"
+                    warnings.append(f"{what} ({pattern.name_with_hashes}; the alpha of a matte is not read)")
+                return _Seen(presence=presence, offset=offset, box=None if first is None else first[1])
+        for fault in faults:
+            self._blame(draft.use.casting, fault, character=member.id)
+        return None
+
+    def _check_clip(
+        self, source: Source, probe: plates.PlateProbe, frames: FrameRange, holes: Sequence[int] = ()
+    ) -> list[FarmError]:
+        """What is wrong with the plate or the performance of a shot."""
+        size = probe.width, probe.height
 
         def check(some: FrameRange) -> list[FarmError]:
             return plates.check_frames(source, some, size=size, missing=holes)
@@ -549,10 +718,9 @@ class ShotPlanner:
         return self._once(("plate", source, size), frames, check)
 
     def _check_matte(
-        self, draft: _Draft, pattern: FramePattern, frames: FrameRange, allowed: Sequence[int]
+        self, pattern: FramePattern, frames: FrameRange, allowed: Sequence[int], *, size: tuple[int, int]
     ) -> list[FarmError]:
         """What is wrong with a matte, of which the `allowed` frames may be absent."""
-        size = draft.probe.width, draft.probe.height
 
         def check(some: FrameRange) -> list[FarmError]:
             return mattes.check_matte(pattern, some, size=size, missing=allowed)
@@ -602,10 +770,15 @@ class ShotPlanner:
         cut = _union(draft.use.frames for draft in group)
         holes = () if first.stand_in == "error" else _holes(frames, probe)
         known = len(self.faults)
-        for fault in self._check_plate(first, frames, holes):
+        for fault in self._check_clip(first.source, probe, frames, holes):
             self._blame(casting, fault)
+        driven = first.driven
+        if driven is not None:
+            moving = FrameRange(frames.first + driven.offset, frames.count)
+            for fault in self._check_clip(driven.source, driven.probe, moving):
+                self._blame(casting, fault)
         warnings = list(dict.fromkeys(note for draft in group for note in draft.notes))
-        performers, presences = self._performers(first, frames, holes, warnings)
+        performers, places = self._performers(first, frames, holes, warnings)
         if len(self.faults) > known:
             return None
         plate = self._plate(first, holes)
@@ -613,10 +786,10 @@ class ShotPlanner:
         cells = windows(frames.count, length=segmenting.length, overlap=segmenting.overlap)
         try:
             overrides = [_override(casting, frames, window, plate) for window in cells]
-            scenes = self._scenes(casting, frames, cells, plate, performers, presences)
+            scenes = self._scenes(casting, frames, cells, plate, performers, places)
             others, rendered = self._earlier(casting.shot, frames, segmenting)
             grids = tuple(
-                Grid(windows=other, scenes=self._scenes(casting, frames, other, plate, performers, presences))
+                Grid(windows=other, scenes=self._scenes(casting, frames, other, plate, performers, places))
                 for other in others
                 if other != cells
             )
@@ -626,7 +799,8 @@ class ShotPlanner:
             return None
         idle = (entry.frames for entry in casting.segments if entry not in overrides)
         warnings += [f"`segments` [{low}, {high}] decides no segment of the shot" for low, high in idle]
-        warnings += self._out_of_scale(performers, plate, scenes[0].canvas)
+        driving = None if driven is None else self._driving(driven, first.rate)
+        warnings += self._out_of_scale(performers, plate if driving is None else driving.clip, scenes[0].canvas)
         warnings += [*finish.warnings, *self._of_loras(casting, scenes, performers)]
         if holes:
             warnings.append(f"{len(holes)} frames the media lacks are stood in for ({first.stand_in})")
@@ -637,6 +811,7 @@ class ShotPlanner:
             color=finish.color,
             output=finish.output,
             performers=performers,
+            driving=driving,
             frames=frames,
             handles_asked=first.asked,
             handles_given=Handles(head=cut.first - frames.first, tail=frames.last - cut.last),
@@ -694,13 +869,13 @@ class ShotPlanner:
         cells: Iterable[Window],
         plate: PlateSource,
         performers: Sequence[Performer],
-        presences: Sequence[mattes.Presence],
+        places: Sequence[_Seen],
     ) -> tuple[Scene, ...]:
         """What each window is rendered with; raises MatteMismatch for a matte that no longer reads, and as _files."""
         found: list[Scene] = []
         for window in cells:
             own = settled(casting.settings, _override(casting, frames, window, plate))
-            found.append(_scene(own, self._files(own), frames, window, plate, performers, presences))
+            found.append(_scene(own, self._files(own), frames, window, plate, performers, places))
         return tuple(found)
 
     def _files(self, own: Settled) -> tuple[LoraFile, ...]:
@@ -756,9 +931,8 @@ class ShotPlanner:
             found.append(f"{len(performers)} people with the distilled LoRA {DISTILLED}: it is known to mix them up")
         return found
 
-    def _color(self, draft: _Draft) -> PlateColor:
+    def _color(self, decision: ColorDecision) -> PlateColor:
         """The decision as the renderer is told it."""
-        decision = draft.decision
         return PlateColor(
             config=decision.config,
             digest=decision.config_digest,
@@ -782,7 +956,7 @@ class ShotPlanner:
                 picture = opened.read(frame).rgb
             doubt = doubts(ModelColor(draft.decision, tone=self.manifest.document.color.tone), picture)
             warnings = (*costs, doubt) if doubt is not None else tuple(costs)
-            self._finishes[known] = _Finish(color=self._color(draft), output=output, warnings=warnings)
+            self._finishes[known] = _Finish(color=self._color(draft.decision), output=output, warnings=warnings)
         return self._finishes[known]
 
     def _output(self, draft: _Draft) -> tuple[Output, list[str]]:
@@ -815,7 +989,7 @@ class ShotPlanner:
         """A warning of the references that would make their characters too large or too small as they are, if any."""
         off: list[tuple[str, str]] = []
         size = canvas.width, canvas.height
-        fitted = Canvas.around(plate.width, plate.height, pixel_aspect=plate.pixel_aspect, size=size)
+        fitted = _fitted(plate.width, plate.height, plate.pixel_aspect, size)
         for performer in performers:
             reference = performer.references[0]
             figure = self._figures.get((reference.image, reference.mask))
@@ -933,7 +1107,7 @@ def _matte_offset(pattern: FramePattern, probe: plates.PlateProbe) -> int:
     A sequence's mattes have its own numbers. A movie has none: its mattes are one per frame from its first. Raises
     MatteMismatch when they are not.
     """
-    if probe.kind == "exr":
+    if probe.kind != "movie":
         return 0
     on_disk = pattern.on_disk()
     if not on_disk:
@@ -975,6 +1149,8 @@ def _box(box: tuple[int, int, int, int]) -> Box:
 
 def _override(casting: Casting, frames: FrameRange, window: Window, plate: PlateSource) -> SegmentSettings | None:
     """The first override for what a segment hands in; people write the numbers that files have."""
+    if not casting.segments:
+        return None
     first = frames.first + window.keep.first
     shown = FrameRange.from_last(plate.number(first), plate.number(first + window.keep.count - 1))
     return next((one for one in casting.segments if FrameRange.from_last(*one.frames).intersection(shown).count), None)
@@ -996,7 +1172,7 @@ def _scene(
     window: Window,
     plate: PlateSource,
     performers: Sequence[Performer],
-    presences: Sequence[mattes.Presence],
+    places: Sequence[_Seen],
 ) -> Scene:
     """What one segment is rendered with: its own settings, and a line of the prompt for everybody it shows.
 
@@ -1005,10 +1181,11 @@ def _scene(
     shown = FrameRange.from_last(frames.first + window.frames.first, frames.first + window.keep.last)
     seen = [
         performer
-        for performer, presence in zip(performers, presences, strict=True)
-        if performer.prompt and presence.anyone(FrameRange(shown.first + performer.matte_offset, shown.count))
+        for performer, place in zip(performers, places, strict=True)
+        if performer.prompt and place.anyone(shown)
     ]
-    canvas = _canvas(plate.width, plate.height, plate.pixel_aspect, own.size or DEFAULT_SIZE)
+    size = own.size or PRESET_SIZES.get(own.preset or "quality", DEFAULT_SIZE)
+    canvas = _canvas(plate.width, plate.height, plate.pixel_aspect, size)
     said = own.mode or "replacement", prompt_of(own, seen), own.negative_prompt or "", own.seed or 0
     return _scene_of(*said, sampler(own), loras, canvas)  # pyright: ignore[reportArgumentType] (frozen documents have a hash)
 
@@ -1026,6 +1203,11 @@ def _scene_of(
     """One scene for all the windows that are rendered alike."""
     said = {"mode": mode, "prompt": prompt, "negative_prompt": negative, "seed": seed}
     return Scene.model_validate(said | {"sampler": sampler, "loras": loras, "canvas": canvas})
+
+
+@lru_cache(maxsize=KEPT)
+def _fitted(width: int, height: int, pixel_aspect: float, size: tuple[int, int]) -> Canvas:
+    return Canvas.around(width, height, pixel_aspect=pixel_aspect, size=size)
 
 
 @lru_cache(maxsize=KEPT)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import typer
 from rich.markup import escape
 
 from scail2_farm.errors import FarmError, SettingsInvalid, storage_error
-from scail2_farm.operators import JsonOption, err, out, print_json, show_rows, tell
+from scail2_farm.operators import JsonOption, TierName, TierOption, err, out, print_json, show_rows, tell
 from scail2_farm.words import counted
 
 if TYPE_CHECKING:
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Snapshots of the model.", rich_markup_mode=None)
 R = TypeVar("R")
-
-
-TierName = Literal["q4", "q8", "bf16"]
-"""The tiers of a published snapshot, as options take them."""
-TierOption = Annotated[TierName | None, typer.Option("--tier", help="which of a root's tiers", show_default=False)]
 
 
 @app.command("list")

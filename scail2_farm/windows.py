@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from scail2_farm.frames import FrameRange
 
@@ -22,8 +23,9 @@ class Window:
     overlap: int
 
 
+@lru_cache(maxsize=1024)
 def windows(count: int, *, length: int, overlap: int) -> tuple[Window, ...]:
-    """The equal windows of a shot of `count` frames (engine.md §8.2, policy `equal`).
+    """The equal windows of a shot of `count` frames (engine.md §8.2, policy `equal`), reckoned once a length.
 
     The fewest windows, all of one 4n + 1 length that is at most `length`; each shares `overlap` frames with the one
     before. The last may reach beyond the shot.

@@ -29,6 +29,7 @@ from scail2_farm.documents import (
     Chosen,
     Loaded,
     MatteSource,
+    Performance,
     SegmentSettings,
     Settled,
     ShotManifest,
@@ -37,10 +38,11 @@ from scail2_farm.documents import (
 )
 from scail2_farm.editorial.rules import Named, Names, Rule, Seen
 from scail2_farm.editorial.timeline import LONGEST_ID, Clip, Edit
-from scail2_farm.errors import CharacterUnknown, FarmError, SubmissionInvalid, Where
+from scail2_farm.errors import CharacterUnknown, FarmError, MatteMismatch, SubmissionInvalid, Where
 
 State = Literal["rendered", "uncast", "skipped"]
 Step = str | int
+READ_MATTES = ("sequence", "whole_frame")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,8 @@ class Member:
     """A character in a shot: the colour that stands for him, and where his matte is said to be.
 
     `matte` is None when neither the rule nor the library gives one. A relative matte path belongs to the manifest
-    when `matte_from_manifest`, else to the library. `where` is the place of the manifest that cast him.
+    when `matte_from_manifest`, else to the library. `where` is the place of the manifest that cast him; `role` whose
+    movements he takes in the performance that drives the shot, if one does.
     """
 
     id: str
@@ -56,6 +59,7 @@ class Member:
     matte: MatteSource | None
     matte_from_manifest: bool
     where: Where
+    role: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +68,8 @@ class Casting:
 
     `rules` are the rules that matched: where they stand, and what matched and whom they cast, in words.
     `settings` are in force for the whole shot; `segments`, the first that fits, in a part of it. `reason` is for
-    people, of a shot that is not rendered; `notes` are readings worth telling. `override` is the `shots` entry.
+    people, of a shot that is not rendered; `notes` are readings worth telling. `override` is the `shots` entry;
+    `performance` what drives the characters, None when the plate does.
     """
 
     shot: str
@@ -77,6 +82,7 @@ class Casting:
     notes: tuple[str, ...] = ()
     reason: str = ""
     override: ShotOverride | None = None
+    performance: Performance | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +121,7 @@ class _Wanted:
     place: tuple[Step, ...]
     marker: str | None = None
     named: Named | None = None
+    role: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +155,12 @@ class _Caster:
         for clip in self._clips:
             for key in {clip.id, clip.name}:
                 self.named.setdefault(key, []).append(clip)
+        self.folded = {clip.name: clip.name.casefold() for clip in self._clips}
         self.names = Names(library.document.characters)
         self.parts: dict[tuple[int, tuple[str, ...]], tuple[tuple[_Wanted, ...], str]] = {}
         self.misnamed: dict[_Wanted, list[Clip]] = {}
         self.marked: dict[tuple[str, Slot | None], tuple[_Wanted, Clip]] = {}
-        self.members: dict[tuple[str, tuple[Step, ...]], Member] = {}
+        self.members: dict[tuple[str, tuple[Step, ...], str | None], Member] = {}
         self.settled: dict[tuple[object, ...], tuple[Settled, tuple[str, ...]]] = {}
 
     @staticmethod
@@ -172,6 +180,7 @@ class _Caster:
         self._check_markers()
         rendered = [draft for draft in drafts if draft.skipped is None and draft.wanted]
         self._check_members(rendered)
+        self._check_performances(rendered)
         colors = self._colors(rendered)
         castings = tuple(self._settle(draft, colors) for draft in drafts)
         if not self.faults and not any(casting.state == "rendered" for casting in castings):
@@ -186,8 +195,11 @@ class _Caster:
     def _other_case(self, rule: Rule) -> str:
         """What an idle rule's `clip` would match in any case, as the end of a sentence."""
         glob = rule.entry.when.clip
-        names = (clip.name for clip in self._clips if glob is not None and not fnmatchcase(clip.name, glob))
-        alike = next((name for name in names if fnmatchcase(name.casefold(), str(glob).casefold())), None)
+        if glob is None:
+            return ""
+        folded = glob.casefold()
+        names = (name for name, in_any_case in self.folded.items() if fnmatchcase(in_any_case, folded))
+        alike = next((name for name in names if not fnmatchcase(name, glob)), None)
         return "" if alike is None else f": '{glob}' differs from {alike} only in upper and lower case"
 
     @property
@@ -228,7 +240,7 @@ class _Caster:
     def _refuse_matte(
         self, matte: MatteSource | None, loaded: Loaded[ShotManifest] | Loaded[CharacterLibrary], *place: Step
     ) -> None:
-        if matte is not None and matte.kind != "sequence":
+        if matte is not None and matte.kind not in READ_MATTES:
             library = self.library if loaded is self.library else None
             self._refuse(f"read `{matte.kind}` mattes yet", *place, matte.kind, loaded=library)
 
@@ -305,7 +317,7 @@ class _Caster:
 
     def _draft(self, clip: Clip) -> _Draft:
         """What the rules and the `shots` entry say about a clip."""
-        seen = Seen.of(clip)
+        seen = Seen(clip)
         notes: list[str] = []
         matched: list[Rule] = []
         for rule in self.rules:
@@ -442,6 +454,93 @@ class _Caster:
                     continue
                 told.add(wanted.id)
                 self._refuse_matte(character.matte, self.library, "characters", wanted.id, "matte")
+            if draft.settings.driving is None:
+                self._check_undriven(draft)
+
+    def _check_undriven(self, draft: _Draft) -> None:
+        """What makes sense only where a performance says who is where."""
+        for wanted in draft.wanted:
+            if wanted.role is not None:
+                where = self._cast_at(wanted, draft)
+                what = f"{wanted.id} is to take the role {wanted.role}, and no performance drives the shot"
+                fix = "add `driving:` to the shot, to its rule or to `defaults`, or remove `role`"
+                self.faults.append(SubmissionInvalid(what, fix=fix, where=where))
+            character = self.library.document.characters.get(wanted.id)
+            matte = wanted.matte or (character.matte if character is not None else None)
+            if matte is not None and matte.whole_frame and len(draft.wanted) > 1:
+                where = self._cast_at(wanted, draft)
+                what = f"the whole frame is {wanted.id}, and {len(draft.wanted) - 1} more are in the shot"
+                fix = f"give {wanted.id} a matte of his own: `matte: {{sequence: ...}}`"
+                self.faults.append(MatteMismatch(what, fix=fix, where=where))
+
+    def _cast_at(self, wanted: _Wanted, draft: _Draft) -> Where:
+        return self.manifest.where(*wanted.place, shot=draft.shot, character=wanted.id)
+
+    # ------------------------------------------------------------------- performances
+
+    def _performance(self, settings: Settled) -> Performance | None:
+        """What drives the characters of a shot; None for the plate, and for a name nobody knows."""
+        driving = settings.driving
+        if driving is None:
+            return None
+        return driving.performance or self.library.document.performances.get(str(driving.name))
+
+    def _check_performances(self, rendered: Sequence[_Draft]) -> None:
+        """Performances nobody knows, roles they lack, and mattes of theirs that this version does not read."""
+        known = self.library.document.performances
+        told: set[object] = set()
+        for draft in rendered:
+            driving, performance = draft.settings.driving, self._performance(draft.settings)
+            place = self._driving_place(draft)
+            if driving is None or (place, tuple(one.id for one in draft.wanted)) in told:
+                continue
+            told.add((place, tuple(one.id for one in draft.wanted)))
+            if performance is None:
+                near = difflib.get_close_matches(str(driving.name), known, n=3, cutoff=0.4) or list(known)
+                fix = f"performances in {self.library.path.name}: {', '.join(near) or 'none'}"
+                what = f"the character library has no performance called {driving.name}"
+                where = self.manifest.where(*place, "name", shot=draft.shot)
+                self.faults.append(SubmissionInvalid(what, fix=fix, where=where))
+                continue
+            self._check_roles(draft, performance)
+            if place in told:
+                continue
+            told.add(place)
+            library = self.library if driving.name is not None else None
+            within = ("performances", driving.name) if driving.name is not None else (*place, "performance")
+            for role, matte in performance.roles.items():
+                self._refuse_matte(matte, library or self.manifest, *within, "roles", role)
+
+    def _check_roles(self, draft: _Draft, performance: Performance) -> None:
+        """Characters of a shot that have no role in its performance, or another's, or share the whole frame."""
+        taken: dict[str, str] = {}
+        for wanted in draft.wanted:
+            role = _role(wanted, performance, len(draft.wanted))
+            where = self._cast_at(wanted, draft)
+            names = ", ".join(performance.roles)
+            if role is None:
+                asked = f"the role {wanted.role}" if wanted.role is not None else f"a role for {wanted.id}"
+                what = f"the performance {performance.media} has not got {asked}"
+                fix = f"say whose movements {wanted.id} takes: `role:` with one of {names}"
+                self.faults.append(SubmissionInvalid(what, fix=fix, where=where))
+            elif role in taken:
+                what = f"{taken[role]} and {wanted.id} both take the role {role}"
+                fix = f"give one of them another of the roles {names}"
+                self.faults.append(SubmissionInvalid(what, fix=fix, where=where))
+            elif performance.roles[role].whole_frame and len(draft.wanted) > 1:
+                what = f"the role {role} is the whole frame of {performance.media}, and others are in the shot"
+                self.faults.append(MatteMismatch(what, fix="give each role a matte of its own", where=where))
+            else:
+                taken[role] = wanted.id
+
+    def _driving_place(self, draft: _Draft) -> tuple[Step, ...]:
+        """Where the manifest says what drives a shot."""
+        driving = draft.settings.driving
+        if draft.override is not None and draft.override.driving == driving:
+            return "shots", self._shots.index(draft.override), "driving"
+        entries = self.manifest.document.cast
+        by = next((index for index in draft.matched if entries[index].driving == driving), None)
+        return ("defaults", "driving") if by is None else ("cast", by, "driving")
 
     # ------------------------------------------------------------------- colours
 
@@ -491,7 +590,12 @@ class _Caster:
         return {id: slot for id, (slot, _) in said.items()}
 
     def _settle(self, draft: _Draft, colors: Mapping[str, Slot]) -> Casting:
-        members = tuple(self._member(one, colors) for one in draft.wanted if one.id in colors)
+        performance, people = self._performance(draft.settings), len(draft.wanted)
+        members = tuple(
+            self._member(one, colors, None if performance is None else _role(one, performance, people))
+            for one in draft.wanted
+            if one.id in colors
+        )
         state: State = "skipped" if draft.skipped else "rendered" if members else "uncast"
         reason = draft.skipped or ""
         if state == "uncast":
@@ -511,11 +615,12 @@ class _Caster:
             notes=draft.notes,
             reason=reason,
             override=draft.override,
+            performance=performance,
         )
 
-    def _member(self, wanted: _Wanted, colors: Mapping[str, Slot]) -> Member:
-        """A character as he is in every shot in which this place of the manifest casts him."""
-        key = (wanted.id, wanted.place)
+    def _member(self, wanted: _Wanted, colors: Mapping[str, Slot], role: str | None) -> Member:
+        """A character as he is in every shot in which this place of the manifest casts him in this role."""
+        key = (wanted.id, wanted.place, role)
         if key not in self.members:
             own = self.library.document.characters[wanted.id].matte
             self.members[key] = Member(
@@ -524,6 +629,7 @@ class _Caster:
                 matte=wanted.matte or own,
                 matte_from_manifest=wanted.matte is not None,
                 where=self.manifest.where(*wanted.place, character=wanted.id),
+                role=role,
             )
         return self.members[key]
 
@@ -549,7 +655,17 @@ def _wanted(entry: CastRule | ShotOverride, kind: str, index: int) -> Iterator[_
     if characters is None or isinstance(characters, str):
         return
     for number, member in enumerate(characters):
-        yield _Wanted(member.id, member.slot, member.matte, (kind, index, "characters", number))
+        yield _Wanted(member.id, member.slot, member.matte, (kind, index, "characters", number), role=member.role)
+
+
+def _role(wanted: _Wanted, performance: Performance, people: int) -> str | None:
+    """Whose movements a character takes: the role he is given, that of his id, or the only one; None of none."""
+    roles = performance.roles
+    if wanted.role is not None:
+        return wanted.role if wanted.role in roles else None
+    if wanted.id in roles:
+        return wanted.id
+    return next(iter(roles)) if people == len(roles) == 1 else None
 
 
 def _first_of_each(wanted: Iterable[_Wanted]) -> tuple[_Wanted, ...]:

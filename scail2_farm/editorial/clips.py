@@ -62,7 +62,7 @@ class Used:
 
     def time_of(self, frame: int) -> Time:
         """The time of any plate frame, as a media reference that begins there gives it."""
-        return Time(self.start.value + frame - self.frames.first, self.start.rate)
+        return Time(self.start.value + (frame - self.frames.first), self.start.rate)
 
 
 class _Origin(NamedTuple):
@@ -168,7 +168,7 @@ class Clip:
         frames = needed if limits is None else self._reached(needed, limits, step, strict, notes)
         if limits is None:
             frames = needed.grown(*self.sampling.reach(step)).grown(*self.sampling.spare(step))
-        start = Time(origin.time.value + frames.first - origin.frame, origin.time.rate)
+        start = Time(origin.time.value + (frames.first - origin.frame), origin.time.rate)
         return Used(frames=frames, start=start, notes=tuple(notes))
 
     def handles(self, asked: Handles) -> Handles:
@@ -176,7 +176,7 @@ class Clip:
 
         At most MOST_HANDLES. In reverse the frames before the cut are the plate's later ones.
         """
-        if self.speed is None:
+        if self.speed is None or self.speed == 1:
             return asked
         head, tail = (min(ceiled(n * abs(self.speed)), MOST_HANDLES) for n in (asked.head, asked.tail))
         return Handles(head=tail, tail=head) if self.speed < 0 else Handles(head=head, tail=tail)

@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ import opentimelineio as otio
 from scail2_farm.editorial.paths import exists
 from scail2_farm.editorial.rates import Range, Time
 from scail2_farm.errors import TimelineUnreadable, Where, storage_error
+
+NESTED = frozenset((dict, list))
+"""What JSON nests, asked of the type itself: of a long cut a million times."""
 
 DEFAULT_KEY = "DEFAULT_MEDIA"
 MOST_LEVELS = 256  # of JSON nesting; OpenTimelineIO accepts thousands, an edit needs tens
@@ -94,7 +98,6 @@ def _object(pairs: list[tuple[str, Any]]) -> Node:
 
 
 def levels(document: object) -> int:
-    """How deep a JSON document is nested."""
     """How deep objects and lists are nested, counted as far as it matters."""
     levels = 0
     layer: list[Any] = [document] if isinstance(document, dict | list) else []
@@ -222,14 +225,21 @@ def schema_of(node: object, known: Mapping[str, int], path: Path, place: Place) 
     """The schema name of a typed thing; `known` gives the newest version read of each."""
     if not isinstance(node, dict):
         raise unreadable(f"{spelled(place)} is {str(node)[:60]!r}, where OpenTimelineIO has an object", path)
-    name, _, version = str(node.get("OTIO_SCHEMA")).partition(".")
-    if name not in known or not version.isdecimal() or not 1 <= int(version[:9]) <= known[name]:
+    name, version = _name_and_version(str(node.get("OTIO_SCHEMA")))
+    if name not in known or not 1 <= version <= known[name]:
         raise unreadable(
             f"{spelled(place)} is a {str(node.get('OTIO_SCHEMA'))[:60]!r}, which this version does not know",
             path,
             fix=f"export the timeline again without it; read here: {', '.join(known)}",
         )
     return name
+
+
+@lru_cache(maxsize=256)
+def _name_and_version(schema: str) -> tuple[str, int]:
+    """The two parts of a schema, 0 for no version; a long cut has the same dozen a hundred thousand times."""
+    name, _, version = schema.partition(".")
+    return name, int(version[:9]) if version.isdecimal() else 0
 
 
 def time_of(node: Node, key: str, path: Path, place: Place) -> Time | None:
@@ -308,18 +318,17 @@ def for_bindings(node: Any) -> Any:
     Only for asking it; the file keeps them as they came (editorial.md §2.2, §2.3). What needs no change is shared.
     """
     if isinstance(node, list):
-        children: list[Any] = [for_bindings(child) if isinstance(child, (list, dict)) else child for child in node]
+        children: list[Any] = [for_bindings(child) if type(child) in NESTED else child for child in node]
         return children if any(new is not old for new, old in zip(children, node, strict=True)) else node
-    changed = {
-        key: new
-        for key, value in node.items()
-        if isinstance(value, (list, dict)) and (new := for_bindings(value)) is not value
-    }
-    schema, _, version = str(node.get("OTIO_SCHEMA")).partition(".")
-    if schema == "Marker" and version not in ("1", "2"):
+    changed: Node = {}
+    for key, value in node.items():
+        if type(value) in NESTED and (new := for_bindings(value)) is not value:
+            changed[key] = new
+    schema, version = _name_and_version(str(node.get("OTIO_SCHEMA")))
+    if schema == "Marker" and version not in (1, 2):
         color = node.get("color")
         changed |= {"OTIO_SCHEMA": "Marker.2", "color": color.get("name") or "" if isinstance(color, dict) else color}
-    if schema == "Clip" and version == "2":
+    if schema == "Clip" and version == 2:
         references = changed.get("media_references", node.get("media_references"))
         if references is None or (isinstance(references, dict) and None in references.values()):
             kept = {key: value for key, value in (references or {}).items() if value is not None}

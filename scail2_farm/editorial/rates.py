@@ -42,7 +42,7 @@ class Time:
     @property
     def exact(self) -> Fraction:
         """The rate that is meant: 23.976 is 24000/1001."""
-        return _exact(self.rate)
+        return self.rate if self.rate.denominator == 1 else _exact(self.rate)
 
     @property
     def seconds(self) -> Fraction:

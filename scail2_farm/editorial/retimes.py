@@ -170,11 +170,11 @@ class Sampling:
 
     def reach(self, step: Fraction) -> tuple[int, int]:
         """Media frames that transitions need before and after those."""
-        return ceiled(self.before * step), ceiled(self.after * step)
+        return _covering(self.before, step), _covering(self.after, step)
 
     def spare(self, step: Fraction) -> tuple[int, int]:
         """Media frames rendered before and after all of these in case they are shown."""
-        return ceiled(self.slack[0] * step), ceiled(self.slack[1] * step)
+        return _covering(self.slack[0], step), _covering(self.slack[1], step)
 
     def _curved(self, first: Fraction, step: Fraction) -> FrameRange:
         """A lookup counts frames of the media to some applications and frames of the cut to others: both are kept."""
@@ -184,3 +184,8 @@ class Sampling:
             return FrameRange.from_last(low, max(low, high))
         low = min(low, frame_of(first + self.low * step))
         return FrameRange.from_last(low, max(low, high, frame_of(first + self.high * step)))
+
+
+def _covering(frames: Fraction, step: Fraction) -> int:
+    """The media frames that cover so many frames of the clip; most clips have none beyond their cut."""
+    return ceiled(frames * step) if frames else 0

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Literal
 
 from scail2_farm.documents import SLOTS, CastRule, Loaded, ShotManifest, Slot, When
@@ -33,34 +34,32 @@ _CHARACTER = re.compile(r"(?<![^\W_])CHAR\s*:", re.IGNORECASE)
 # --------------------------------------------------------------------------- a clip, as rules see it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What rules compare of a clip, worked out once.
+    """What rules compare of a clip, each worked out once, when the first rule asks for it."""
 
-    `markers` have their name and colour in folded case beside them. `record` counts frames of the timeline's
-    timecode, `source` frames of the media's at `source_rate`; None when the edit does not say.
-    """
+    def __init__(self, clip: Clip):
+        self.clip = clip
 
-    clip: Clip
-    markers: tuple[tuple[str, str, Marker], ...]
-    addresses: tuple[str, ...]
-    record: FrameRange | None
-    source: FrameRange | None
-    source_rate: Fraction
+    @cached_property
+    def markers(self) -> tuple[tuple[str, str, Marker], ...]:
+        """The clip's markers, the name and the colour of each before it in folded case."""
+        return tuple((marker.name.casefold(), marker.color.casefold(), marker) for marker in self.clip.markers)
 
-    @classmethod
-    def of(cls, clip: Clip) -> Seen:
-        """A clip of the edit, ready to be compared."""
-        known = clip.record_start is not None and clip.record_count > 0
-        source, source_rate = _source(clip)
-        return cls(
-            clip=clip,
-            markers=tuple((marker.name.casefold(), marker.color.casefold(), marker) for marker in clip.markers),
-            addresses=_addresses(clip.media) if clip.media is not None else (),
-            record=FrameRange(clip.record_start or 0, clip.record_count) if known else None,
-            source=source,
-            source_rate=source_rate,
-        )
+    @cached_property
+    def addresses(self) -> tuple[str, ...]:
+        """What its media is called."""
+        return _addresses(self.clip.media) if self.clip.media is not None else ()
+
+    @property
+    def record(self) -> FrameRange | None:
+        """Its frames in the timeline's timecode; None when the edit does not say."""
+        first, count = self.clip.record_start, self.clip.record_count
+        return FrameRange(first, count) if first is not None and count > 0 else None
+
+    @cached_property
+    def source(self) -> tuple[FrameRange | None, Fraction]:
+        """Its frames in the media's timecode, None when the edit does not say, and their rate."""
+        return _source(self.clip)
 
 
 def _addresses(media: MediaReference) -> tuple[str, ...]:
@@ -155,13 +154,13 @@ class _Clock:
         """Whether any frame of a clip lies in the range; when its place is not known, that is added to `notes`."""
         clip = seen.clip
         on_record = self._clock == "record_tc"
-        frames = seen.record if on_record else seen.source
+        frames = seen.record if on_record else seen.source[0]
         if frames is None:
             of = "place in the timeline" if on_record else "time in its media"
             where = replace(self._where, field=None)
             notes.append(f"`{self._clock}` at {where} is not asked: the edit does not say the clip's {of}")
             return False
-        rate = self._edit.rate if on_record and self._edit is not None else seen.source_rate
+        rate = self._edit.rate if on_record and self._edit is not None else seen.source[1]
         limits = self._at(rate, f"the media of {clip.name or clip.id}", quiet=clip.skipped is not None)
         if limits is None:
             return False

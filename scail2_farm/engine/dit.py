@@ -273,9 +273,15 @@ class Scene:
 
     grid: Grid
     still: mx.array  # ((n+1)*gh*gw, dim): extra references, then the reference, embedded
-    driving: mx.array  # (T*gh*gw/4, dim): the driving video, embedded
+    driving: mx.array  # (T*gh*gw/4, dim): the driving video, embedded; (0, dim) where it is left out
     history_mask: mx.array  # (4, T, h, w): 1 where the latent is given
     table: Phases  # of the whole sequence
+
+    def without_driving(self) -> Scene:
+        """The same for the sequence `[extra refs | ref | video]`; its arrays are views of these and take no memory."""
+        length = self.grid.still + self.grid.video
+        cos, sin = self.table
+        return Scene(self.grid, self.still, self.driving[:0], self.history_mask, (cos[:length], sin[:length]))
 
 
 def timestep_embedding(timestep: float, width: int) -> mx.array:

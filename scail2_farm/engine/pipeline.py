@@ -26,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -46,7 +46,7 @@ from scail2_farm.engine.memory import CACHE_LIMIT_BYTES, Footprint, Forecast, Sh
 from scail2_farm.engine.precision import COMPUTE, Precision, findings_here
 from scail2_farm.engine.samplers import SolverName, solver_for
 from scail2_farm.engine.umt5 import UMT5
-from scail2_farm.engine.weights import CLIP, T5, TOKENIZER, Snapshot, Tier, open_snapshot
+from scail2_farm.engine.weights import CLIP, T5, TOKENIZER, Snapshot, open_snapshot
 from scail2_farm.errors import GuardFailed, ResourceError, storage_error
 
 Floats = NDArray[np.float32]
@@ -54,6 +54,7 @@ Bytes = NDArray[np.uint8]
 
 SIDE = 32  # both sides of a canvas are multiples of this
 SIDE_LIMIT = 1920  # beyond it the rotary positions of two sources overlap
+POSE_LIMIT = 10  # of pose_strength
 KEPT_CONDITIONINGS = 4
 ANSWERS_MADE = 1  # to be raised when an encoder, or what is done before it, comes to answer otherwise
 OUT_OF_MEMORY = re.compile(r"alloc|insufficient memory|out of memory", re.IGNORECASE)  # as Metal and CUDA say it
@@ -63,12 +64,27 @@ CAREFUL_SHARE, LEAST_ROWS = 4, 128  # the safe policy works on a quarter of them
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How the noise is walked down; guidance of 1 or less runs one pass a step."""
+    """How the noise is walked down; guidance of 1 or less runs one pass a step.
+
+    `pose_strength`, 0 to 10, scales the latent of the driving video as the transformer reads it (the autoencoder's own
+    scaling is already done). At 0 the latent is zeros, but its tokens stay and its masks are still seen.
+
+    The driving video is part of the sequence in the solver steps from the share `pose_start` of all steps up to, not
+    including, the share `pose_end`: 0 <= start < end <= 1. In other steps it is left out, its masks too. A window that
+    falls between two steps leaves it out of all of them.
+    """
 
     solver: SolverName
     steps: int
     shift: float
     guidance: float
+    pose_strength: float = 1.0
+    pose_start: float = 0.0
+    pose_end: float = 1.0
+
+    def driven(self, step: int) -> bool:
+        """Whether the driving video is part of the sequence in this solver step, from 0."""
+        return self.pose_start <= step / self.steps < self.pose_end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,31 +152,31 @@ class Latents:
         return channels, self.driving.shape[1], height, width
 
 
-Velocity = Callable[[mx.array, float], mx.array]
+Velocity = Callable[[mx.array, float, int], mx.array]
+"""The network's answer for a sample, at a timestep, in a solver step counted from 0."""
 
 
 def load(
     folder: Path,
     *,
-    tier: Tier | None = None,
     precision: Precision = "f32",
     cache: Path | None = None,
-    digests: Mapping[str, str] | None = None,
+    content: str = "",
 ) -> Engine:
     """Open a snapshot folder for rendering; tensors are read when first needed.
 
-    `tier` is asked for by name where the folder has several. `cache` is a folder of the user's that keeps conditionings
-    and the self-test of the machine; None keeps nothing. `digests` are sha256 by file name where the caller knows
-    them: they name conditionings whatever the times of the files.
+    `cache` is a folder of the user's that keeps conditionings and the self-test of the machine; None keeps nothing.
+    `content` is the sha256 of the folder's files where the caller knows it: it names conditionings whatever the times
+    of the files.
 
     Raises WeightsMissing, WeightsMismatch, and HostUnsupported when MLX has no device to compute on or the device
     computes this precision wrongly.
     """
     require_working()
     mx.set_cache_limit(CACHE_LIMIT_BYTES)
-    snapshot = open_snapshot(folder, tier=tier)
+    snapshot = open_snapshot(folder)
     findings_here(cache).require(precision)
-    return Engine(snapshot, precision=precision, cache=cache, digests=digests)
+    return Engine(snapshot, precision=precision, cache=cache, content=content)
 
 
 def peak_bytes() -> int:
@@ -183,9 +199,9 @@ def guided(velocity: Velocity, unconditional: Velocity | None, guidance: float) 
     if unconditional is None:
         return velocity
 
-    def combined(latent: mx.array, timestep: float) -> mx.array:
-        u = unconditional(latent, timestep)
-        return u + guidance * (velocity(latent, timestep) - u)
+    def combined(latent: mx.array, timestep: float, step: int) -> mx.array:
+        u = unconditional(latent, timestep, step)
+        return u + guidance * (velocity(latent, timestep, step) - u)
 
     return combined
 
@@ -198,8 +214,8 @@ def denoise(velocity: Velocity, noise: mx.array, *, sampling: Sampling, history:
     """
     solver = solver_for(sampling.solver, steps=sampling.steps, shift=sampling.shift)
     sample = _pinned(noise, history)
-    for timestep in solver.timesteps:
-        sample = _pinned(solver.step(sample, velocity(sample, timestep)), history)
+    for step, timestep in enumerate(solver.timesteps):
+        sample = _pinned(solver.step(sample, velocity(sample, timestep, step)), history)
         evaluate(sample)
         yield sample
 
@@ -217,13 +233,13 @@ class Engine:
         *,
         precision: Precision = "f32",
         cache: Path | None = None,
-        digests: Mapping[str, str] | None = None,
+        content: str = "",
     ) -> None:
         self.snapshot = snapshot
         self.precision: Precision = precision
         self.rows = ROWS_GPU if device_kind() == "gpu" else ROWS_CPU
         self._answers = Answers(cache / "conditioning") if cache else None
-        self._asked = {file: _identity(snapshot, file, digests or {}) for file in (T5, CLIP, TOKENIZER)}
+        self._asked = {file: _identity(snapshot, file, content) for file in (T5, CLIP, TOKENIZER)}
         self._conditionings: dict[str, Conditioning] = {}
         self._caches: dict[str, Cache] = {}
         self._dit: DiT | None = None
@@ -397,21 +413,27 @@ class Engine:
         return latents
 
     def velocity(self, latents: Latents, conditioning: Conditioning, *, inputs: SegmentInputs) -> Velocity:
-        """The network's answer for a sample and a timestep, with everything constant prepared, guidance included."""
+        """The network's answer, with everything constant prepared, guidance included.
+
+        The solver step decides whether the driving video is part of the sequence, in both guidance passes alike.
+        """
+        sampling = inputs.sampling
         wanted = {"text": conditioning.text, "image": conditioning.image}
-        if inputs.sampling.guidance > 1:
+        if sampling.guidance > 1:
             wanted["negative"] = conditioning.negative
         dit, caches = self._prepared(wanted)
-        scene = _scene(dit, latents, inputs.replace)
+        driven = _scene(dit, latents, replace=inputs.replace, pose_strength=sampling.pose_strength)
+        undriven = driven.without_driving()
 
         def one(text: Cache) -> Velocity:
-            def answer(sample: mx.array, timestep: float) -> mx.array:
+            def answer(sample: mx.array, timestep: float, step: int) -> mx.array:
+                scene = driven if sampling.driven(step) else undriven
                 return dit(sample, timestep, scene, text=text, image=caches["image"], rows=self.rows)
 
             return answer
 
         unconditional = one(caches["negative"]) if "negative" in caches else None
-        return guided(one(caches["text"]), unconditional, inputs.sampling.guidance)
+        return guided(one(caches["text"]), unconditional, sampling.guidance)
 
     def _prepared(self, wanted: dict[str, Floats]) -> tuple[DiT, dict[str, Cache]]:
         """The network, and cross-attention keys and values by name; those made before serve again when the same."""
@@ -470,12 +492,12 @@ def _stamp(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _identity(snapshot: Snapshot, file: str, digests: Mapping[str, str]) -> str:
+def _identity(snapshot: Snapshot, file: str, content: str) -> str:
     """What names the answers of a file of the snapshot, without reading its tensors."""
     path = snapshot.folder / file
     where = str(mx.default_device().type), version("mlx")  # another device rounds otherwise
-    if file in digests:
-        return _key(ANSWERS_MADE, where, digests[file])
+    if content:
+        return _key(ANSWERS_MADE, where, content, file)
     try:
         stat, tokenizer = path.stat(), path.read_bytes() if file == TOKENIZER else None
     except OSError as error:
@@ -486,13 +508,13 @@ def _identity(snapshot: Snapshot, file: str, digests: Mapping[str, str]) -> str:
     return _key(ANSWERS_MADE, where, config, stat.st_size, stat.st_mtime_ns)
 
 
-def _scene(dit: DiT, latents: Latents, replace: bool) -> Scene:
+def _scene(dit: DiT, latents: Latents, *, replace: bool, pose_strength: float) -> Scene:
     _, frames, height, width = latents.shape
     given = 0 if latents.history is None else latents.history.shape[1]
     return dit.scene(
         reference=latents.reference,
         reference_mask=latents.reference_mask,
-        driving=latents.driving,
+        driving=latents.driving if pose_strength == 1 else latents.driving * pose_strength,
         driving_mask=latents.driving_mask,
         replace=replace,
         history_mask=mx.concatenate(
@@ -564,4 +586,15 @@ def check_inputs(inputs: SegmentInputs) -> None:
             raise ValueError(f"{name} holds values that are not finite")
     if inputs.seed < 0 or inputs.segment < 0:
         raise ValueError(f"seed and segment are not negative, not {inputs.seed} and {inputs.segment}")
-    solver_for(inputs.sampling.solver, steps=inputs.sampling.steps, shift=inputs.sampling.shift)
+    _check_sampling(inputs.sampling)
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    solver_for(sampling.solver, steps=sampling.steps, shift=sampling.shift)
+    if not 0 <= sampling.pose_strength <= POSE_LIMIT:
+        raise ValueError(f"a pose strength is from 0 to {POSE_LIMIT}, not {sampling.pose_strength}")
+    if not 0 <= sampling.pose_start < sampling.pose_end <= 1:
+        raise ValueError(
+            "the pose starts at 0 or later, before it ends, and ends at 1 or earlier (fractions of the steps), "
+            f"not from {sampling.pose_start} to {sampling.pose_end}"
+        )

@@ -204,14 +204,14 @@ class Verified:
         }
 
 
-def open_snapshot(folder: Path, *, tier: Tier | None = None) -> Snapshot:
+def open_snapshot(folder: Path) -> Snapshot:
     """Check a snapshot folder without reading its tensors.
 
-    `folder` holds the files, or a folder for each tier; a tier is asked for by name, and must be what is there. Raises
-    WeightsMissing naming every file or tier that is not there, and WeightsMismatch, with everything wrong in those that
+    `folder` holds the files, or one folder that does, named after its tier. Raises WeightsMissing naming every file
+    that is not there, or the tiers when there are several, and WeightsMismatch, with everything wrong in those that
     are: malformed or unsupported config.json, broken files, and names, shapes and types that do not fit.
     """
-    audit = _Audit(folder_of(folder, tier=tier), tier)
+    audit = _Audit(folder_of(folder, tier=None), None)
     parts = audit.parts()
     if error := audit.verified().error:
         raise error

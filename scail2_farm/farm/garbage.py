@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scail2_farm.errors import SettingsInvalid, StorageError, Where, storage_error
+from scail2_farm.evidence import NAME as EVIDENCE
 from scail2_farm.farm.places import Places, replies_of
 
 SEGMENT = re.compile(r"[0-9a-f]{24}")
@@ -71,9 +72,9 @@ def find(
 
     Stages go whatever their age, but those named in `keep_stages` (KEY24.TOKEN): at start the ones that hold a whole
     segment, later those that are being rendered. What is older than `older_than_s` at `now` (UTC seconds) goes too:
-    rendered segments whose keys are not in `needed`, plans and logs whose names are not in `keep`, replies nobody
-    took. With math.inf it is stages alone. Raises StorageError, and SettingsInvalid when a folder of the farm is a
-    link.
+    rendered segments whose keys are not in `needed`, plans and logs whose names are not in `keep`, evidence, replies
+    nobody took. With math.inf it is stages alone. Raises StorageError, and SettingsInvalid when a folder of the farm
+    is a link.
     """
     swept = _swept(places)
     left = [stage.path for stage in stages(swept.work) if stage.path.name not in keep_stages]
@@ -88,13 +89,15 @@ class _Swept(NamedTuple):
     """The folders that are looked at, and nothing else is removed from."""
 
     work: Path
+    evidence: Path
     plans: Path
     logs: Path
     replies: Path
 
 
 def _swept(places: Places) -> _Swept:
-    folders = _Swept(places.work, places.plan("-").parent, places.log("-").parent, replies_of(places.root))
+    own = places.work, places.evidence, places.plan("-").parent, places.log("-").parent
+    folders = _Swept(*own, replies_of(places.root))
     for folder in (*folders, places.trash):
         below = folder.relative_to(places.own).parts
         for part in (places.own.joinpath(*below[:depth]) for depth in range(len(below) + 1)):
@@ -112,6 +115,9 @@ def _idle(swept: _Swept, *, segments: Set[str], keep: Set[str]) -> Iterator[tupl
     for entry in _entries(swept.work):
         if SEGMENT.fullmatch(entry.name) and entry.name not in segments and entry.is_dir(follow_symlinks=False):
             yield Path(entry.path), "a rendered segment that no open shot needs"
+    for entry in _entries(swept.evidence):
+        if EVIDENCE.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+            yield Path(entry.path), "evidence of a segment that was refused twice"
     for entry in _entries(swept.plans):
         if entry.name not in keep and entry.is_dir(follow_symlinks=False):
             yield Path(entry.path), "the plan of something finished"

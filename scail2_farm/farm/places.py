@@ -10,6 +10,7 @@ from typing import IO
 
 from scail2_farm.documents import segment_folder
 from scail2_farm.errors import FarmRunning, Where, storage_error
+from scail2_farm.evidence import EVIDENCE
 from scail2_farm.farm.host import refuse_network_volume
 
 LOCK = "lock"
@@ -88,6 +89,11 @@ class Places:
         return self.own / "work"
 
     @property
+    def evidence(self) -> Path:
+        """What segments left that the guards refused twice, a folder each."""
+        return self.own / EVIDENCE
+
+    @property
     def trash(self) -> Path:
         """What is being removed."""
         return self.own / "trash"
@@ -144,7 +150,7 @@ class Places:
         Raises StorageError.
         """
         named = (self.inbox, self.accepted, self.root / "rejected", self.root / "returned", self.root / "STATUS")
-        own = tuple(self.own / name for name in ("claimed", "submitted", "work", "logs", "plans", "trash"))
+        own = tuple(self.own / name for name in ("claimed", "submitted", "work", EVIDENCE, "logs", "plans", "trash"))
         for folder in (*named, *own, requests_of(self.root), replies_of(self.root), self.state, self.locks):
             try:
                 folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Segments through child processes: leased, rendered into a stage, looked at by another process, published by a rename.
 
 Every step of it may be the last one: what is known is in the ledger and on disk, and `recover` goes on from there. A
-child that dies takes nothing with it but the segment it was at.
+child that dies takes nothing with it but the segment it was at. What the guards refuse twice is kept as evidence.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
+from scail2_farm import evidence
 from scail2_farm.documents import (
     REPORT,
     CheckTask,
@@ -283,7 +284,8 @@ class Rendering:
     def _failed(self, turn: _Turn, kind: Kind, fault: Fault, *, gone: Gone | None = None) -> None:
         lease = turn.lease
         ref = f"{lease.job}/{lease.shot_name}"
-        fault = on_a_farm(self._to_last(turn, fault), ref=ref, by_itself=kind in ("storage", "setup"))
+        fault = on_a_farm(fault, ref=ref, by_itself=kind in ("storage", "setup"))
+        fault = self._with_evidence(turn, fault) if kind == "guard" and lease.careful else self._to_last(turn, fault)
         verdict = self._premises.ledger.fail(
             lease.key,
             lease.token,
@@ -409,6 +411,18 @@ class Rendering:
     def _engine_fault(self, lease: Lease, what: str) -> Fault:
         written = self._premises.places.log(lease.log)
         return Fault.of(EngineFailed(what, where=Where(shot=lease.shot_name, file=str(written))))
+
+    def _with_evidence(self, turn: _Turn, fault: Fault) -> Fault:
+        """Keep what was refused twice, before the ledger is told where: if we die in between, it is made again."""
+        lease, places = turn.lease, self._premises.places
+        told = evidence.keep(
+            fault.error(),
+            segment=lease.document.segment(lease.index, work=places.work, folder=turn.folder),
+            root=places.evidence,
+            kept_free=self._premises.kept_free,
+            discard=self._discard,
+        )
+        return Fault.of(told)
 
     def _to_last(self, turn: _Turn, fault: Fault) -> Fault:
         """A fault that names what will still be there: of a stage, which goes, the log of who made it."""

@@ -326,7 +326,7 @@ def _check_last_chunk(
         raise Broken("is incomplete: its last chunk does not end where the file ends")
 
 
-def check_chunks(raw: bytes, layout: Layout) -> None:
+def check_chunks(raw: memoryview, layout: Layout) -> None:
     """Every chunk of a whole file names the part and the place it is listed for, and ends inside the file."""
     for index, (part, table) in enumerate(zip(layout.parts, layout.tables, strict=True)):
         chunk = np.arange(len(table))
@@ -399,7 +399,7 @@ def with_header(file: bytes | memoryview, layout: Layout, header: bytes) -> list
     return [header, table.astype("<u8").tobytes(), chunks]
 
 
-def first_chunk(raw: bytes, layout: Layout, index: int) -> bytes:
+def first_chunk(raw: memoryview, layout: Layout, index: int) -> bytes:
     """A file of one part, made of the first chunk of a part of `raw`: what its header says of it, in little."""
     part = layout.parts[index]
     start = int(layout.tables[index][0]) + (4 if layout.multi_part else 0)

@@ -28,7 +28,7 @@ SLOT_COLORS: Mapping[str, tuple[int, int, int]] = {
 """How a slot is shown, in the order of the numbers 1 to 6 of a label map; softer than the model's pure colours."""
 
 GAIN = 4.0
-COLUMNS = ("before", "after", "wipe: before | after", f"difference x{GAIN:g}", "mattes")
+COLUMNS = ("before", "after", "wipe: before | after", f"difference x{GAIN:g}", "mattes", "performance")
 TILE_WIDTH, TILE_WIDEST, TILE_TALLEST = 320, 464, 480
 RING = 8  # pixels of a tile around what changed outside the matte
 TOUCHED = 0.12  # how bright the least difference is shown: what was touched at all can be seen
@@ -44,8 +44,24 @@ Display = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Performed:
+    """What moved the characters in one frame in place of the plate: (H, W, 3) float32 as its clip has it, and roles.
+
+    `labels` (H, W) uint8 are the slot numbers of those who take them.
+    """
+
+    picture: np.ndarray
+    labels: np.ndarray
+    to_display: Display
+    pixel_aspect: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SheetRow:
-    """One frame: its label, and a tile (h, w, 3) uint8 per column; `stray`: it changed where it must not have."""
+    """One frame: its label, and a tile (h, w, 3) uint8 per column; `stray`: it changed where it must not have.
+
+    A frame that its own plate moves has none for a performance, the last column.
+    """
 
     label: str
     tiles: tuple[np.ndarray, ...]
@@ -90,6 +106,7 @@ def sheet_row(
     to_display: Display,
     pixel_aspect: float = 1.0,
     exact: bool = True,
+    performed: Performed | None = None,
 ) -> SheetRow:
     """The tiles of one frame.
 
@@ -115,6 +132,7 @@ def sheet_row(
         _wipe(before, after, replaced, part, size, to_display),
         _fitted(_outlined(difference, cells.greatest(matte > 0), cells.greatest(stray)), size),
         _framed(_fitted(_painted(shown, cells.greatest(labels)), size), part, labels.shape),
+        *(() if performed is None else (_performance(performed, size),)),
     )
     return SheetRow(label=label, tiles=tiles, stray=bool(stray.any()))
 
@@ -194,6 +212,19 @@ def _painted(picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
     edge = inside & np.logical_or.reduce([neighbour != labels for neighbour in neighbours])
     painted[edge] = colors[edge]
     return painted
+
+
+def _performance(performed: Performed, size: tuple[int, int]) -> np.ndarray:
+    """What moved the characters, painted with who takes which role, in the middle of a tile."""
+    height, width = performed.labels.shape
+    scale = min(size[0] / (width * performed.pixel_aspect), size[1] / height)
+    own = max(1, round(width * performed.pixel_aspect * scale)), max(1, round(height * scale))
+    shown = performed.to_display(_reduced(np.ascontiguousarray(performed.picture, np.float32), own))
+    labels = _Cells.of(performed.labels.shape, own).greatest(performed.labels)
+    tile = np.zeros((size[1], size[0], 3), np.uint8)
+    left, top = (size[0] - own[0]) // 2, (size[1] - own[1]) // 2
+    tile[top : top + own[1], left : left + own[0]] = _fitted(_painted(shown, labels), own)
+    return tile
 
 
 # --------------------------------------------------------------------------- the wipe
@@ -285,13 +316,14 @@ def draw_sheet(*, title: str, rows: Sequence[SheetRow], cast: Mapping[str, str])
     small, large = ImageFont.load_default(em), ImageFont.load_default(em * 3 // 2)
     margin, gap = em * 3 // 2, em // 2 + 2
     left = margin + gap + max(round(small.getlength(row.label)) for row in rows)
-    lefts = [left + index * (tile_width + gap) for index in range(len(COLUMNS))]
+    columns = COLUMNS[: len(rows[0].tiles)]
+    lefts = [left + index * (tile_width + gap) for index in range(len(columns))]
     headings, top = margin + em * 2, margin + em * 7 // 2
     width, height = lefts[-1] + tile_width + margin, top + len(rows) * (tile_height + gap) + em * 3
     sheet = Image.new("RGB", (width, height), GROUND)
     draw = ImageDraw.Draw(sheet)
     draw.text((margin, margin - em // 2), _shortened(title, large, width - 2 * margin), TEXT, large)
-    for x, column in zip(lefts, COLUMNS, strict=True):
+    for x, column in zip(lefts, columns, strict=True):
         draw.text((x, headings), _shortened(column, small, tile_width), QUIET, small)
     for index, row in enumerate(rows):
         y = top + index * (tile_height + gap)

@@ -15,6 +15,7 @@ import OpenEXR
 import OpenImageIO as oiio
 import yaml
 from PIL import Image
+from safetensors.numpy import save_file
 
 from scail2_farm.documents import SealedShot, Take, read_document
 from scail2_farm.seal import seal
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 WIDTH, HEIGHT = 80, 48
 FIRST_FILE, FIRST_TC = 1001, 86400
+DIM, BLOCKS = 128, 4  # of the tiny snapshot
 
 
 def plate_pixels(seed: int, frame: int) -> np.ndarray:
@@ -60,6 +62,19 @@ def write_exr(path: Path, rgb: np.ndarray, *, frame: int, tag: str | None = "lin
         header["colorInteropID"] = tag
     path.parent.mkdir(parents=True, exist_ok=True)
     OpenEXR.File(header, {"RGB": rgb}).write(str(path))
+
+
+def write_lora(path: Path, *, seed: int, dim: int = DIM) -> Path:
+    """A LoRA of rank 4 on all self-attention queries, large enough to be seen."""
+    random = np.random.default_rng(seed)
+    tensors: dict[str, np.ndarray] = {}
+    for block in range(BLOCKS):
+        name = f"diffusion_model.blocks.{block}.self_attn.q"
+        tensors[f"{name}.lora_down.weight"] = random.normal(0, 0.3, (4, dim)).astype(np.float32)
+        tensors[f"{name}.lora_up.weight"] = random.normal(0, 0.3, (dim, 4)).astype(np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path)
+    return path
 
 
 def integers(bits: int, channels: int, frame: int, size: tuple[int, int] = (WIDTH, HEIGHT)) -> np.ndarray:

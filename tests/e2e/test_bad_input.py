@@ -115,7 +115,7 @@ def no_time(cut: Cut) -> None:
 
 
 def other_matte(cut: Cut) -> None:
-    cut.library["characters"]["ada"]["matte"] = {"whole_frame": True}
+    cut.library["characters"]["ada"]["matte"] = {"auto": "people"}
     cut.write()
 
 
@@ -205,7 +205,7 @@ CASES: dict[str, tuple[Callable[[Cut], None], str, str]] = {
     "a cut beyond its media": (beyond_media, "SF-PLATE-MISSING", "27"),
     "media on the web": (http_media, "SF-PLATE-MISSING", "not local"),
     "a range that is no timecode": (no_time, "SF-SUBMISSION-INVALID", "record_tc"),
-    "another kind of matte": (other_matte, "SF-SUBMISSION-INVALID", "whole_frame"),
+    "another kind of matte": (other_matte, "SF-SUBMISSION-INVALID", "`auto`"),
     "half a reference": (half_a_reference, "SF-SUBMISSION-INVALID", "ada.png"),
     "a mask without white": (black_mask, "SF-SUBMISSION-INVALID", "ada_mask.png"),
     "a reference without an image": (reference_without_an_image, "SF-SUBMISSION-INVALID", "image"),

@@ -21,7 +21,7 @@ from submissions import Cut, span
 from scail2_farm.farm.outbox import verify
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "faults"))
-from farmhouse import Farm, books, many_shots, pictures
+from farmhouse import Farm, books, many_shots, pictures, undisturbed
 
 SECRET = "between us"
 Command = Callable[..., Any]
@@ -200,6 +200,24 @@ def test_a_manifest_alone_with_shots_of_its_own(running, show):
     assert receipt["returned"] is None
     assert {key.partition("/")[0] for key in pictures(cut.folder / "alone.scail2")} == {"ALONE"}
     assert not list(cut.folder.glob("alone*.otio"))
+
+
+def test_a_performance_drives_a_shot_as_it_does_in_place(running, show):
+    """Its paths are the manifest's, which was moved; what the shot's own plate shows is not asked."""
+    cut = show(2)
+    moved, mover = names(cut)
+    roles = {"lead": {"sequence": f"mattes/{mover}/{{role}}.####.png"}}
+    for path in (cut.folder / "mattes" / mover).iterdir():
+        path.rename(path.with_name(path.name.replace("ada", "lead")))
+    del cut.clips[1]
+    driving = {"performance": {"media": f"plates/{mover}/{mover}.####.exr", "roles": roles}}
+    cut.manifest["defaults"] |= {"mode": "animation", "driving": driving}
+    wanted = undisturbed(cut)
+    running.drop(cut, "driven")
+    assert running.returned("driven")["state"] == "done"
+    found = pictures(cut.folder / "driven.scail2")
+    assert list(found.values()) == list(wanted.values())
+    assert {key.partition("/")[0] for key in found} == {moved}
 
 
 def test_takes_go_where_the_manifest_says(running, show, tmp_path):

@@ -4,26 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
-from submissions import Cut, read_exr
+from submissions import Cut, read_exr, write_lora
 
 from scail2_farm.documents import Take, read_document
-
-DIM = 128  # of the tiny snapshot
-BLOCKS = 4
-
-
-def write_lora(path: Path, *, seed: int, dim: int = DIM) -> Path:
-    """A LoRA of rank 4 on all self-attention queries, large enough to be seen."""
-    random = np.random.default_rng(seed)
-    tensors: dict[str, np.ndarray] = {}
-    for block in range(BLOCKS):
-        name = f"diffusion_model.blocks.{block}.self_attn.q"
-        tensors[f"{name}.lora_down.weight"] = random.normal(0, 0.3, (4, dim)).astype(np.float32)
-        tensors[f"{name}.lora_up.weight"] = random.normal(0, 0.3, (dim, 4)).astype(np.float32)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path)
-    return path
 
 
 @pytest.fixture

@@ -280,8 +280,8 @@ FAULTS: dict[str, tuple[Any, str, str]] = {
         "library.yaml",
     ),
     "a kind of matte": (
-        lambda cut: cut.library["characters"]["ada"].update(matte={"whole_frame": True}),
-        "this version does not read `whole_frame` mattes yet",
+        lambda cut: cut.library["characters"]["ada"].update(matte={"auto": "people"}),
+        "this version does not read `auto` mattes yet",
         "library.yaml",
     ),
     "colours": (

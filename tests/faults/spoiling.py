@@ -4,8 +4,10 @@
     python spoiling.py worker               a child of it
 
 SPOIL is "SHOT=WAY SHOT=WAY ...": what the engine does at a shot; every other shot is rendered as ever. SPOIL_SLOTS is
-a glob over slots: a child of one of these ends at its first task. It is the real worker that goes wrong, with the real
-engine; BROKEN holds snapshots whose weights are damaged, a folder for each way that needs one.
+a glob over slots: a child of one of these ends at its first task. SPOIL_EVIDENCE is a file: while it is not there, the
+daemon makes it and is ended as soon as it has kept evidence, of which it has told nobody yet. It is the real worker
+that goes wrong, with the real engine; BROKEN holds snapshots whose weights are damaged, a folder for each way that
+needs one.
 """
 
 import ctypes
@@ -22,6 +24,7 @@ import numpy as np
 
 WAYS = dict(pair.split("=") for pair in os.environ.get("SPOIL", "").split())
 SLOTS = os.environ.get("SPOIL_SLOTS", "")
+EVIDENCE = os.environ.get("SPOIL_EVIDENCE", "")
 BROKEN = Path(os.environ.get("BROKEN", ""))
 NOISE_MB = int(os.environ.get("NOISE_MB", "64"))
 Render = Callable[[Any], Any]
@@ -211,6 +214,22 @@ def spoil() -> None:
     Worker._render, Worker._loaded = _render, _loaded  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def spoil_evidence() -> None:
+    """Have the daemon die when it has kept evidence, once."""
+    from scail2_farm import evidence
+
+    own = evidence.keep
+
+    def keep(*arguments: Any, **named: Any) -> Any:
+        told = own(*arguments, **named)
+        if not Path(EVIDENCE).exists():
+            Path(EVIDENCE).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return told
+
+    evidence.keep = keep
+
+
 def main() -> None:
     if sys.argv[1] == "worker":
         if SLOTS and fnmatch(own_slot(Path(os.environ["LOCKS"])), SLOTS):
@@ -225,6 +244,8 @@ def main() -> None:
 
         work()
         return
+    if EVIDENCE:
+        spoil_evidence()
     from scail2_farm.farm import daemon
 
     daemon.up.__kwdefaults__["command"] = (sys.executable, __file__, "worker")  # pyright: ignore

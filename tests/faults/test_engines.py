@@ -17,8 +17,9 @@ import pytest
 from farmhouse import FULL, Books, Farm, books, pictures
 from figures import record
 from safetensors.numpy import load_file, save_file
-from submissions import Cut
+from submissions import Cut, read_exr
 
+from scail2_farm.documents import Segment, read_document
 from scail2_farm.farm.dispatch import LOG_BYTES
 from scail2_farm.farm.host import boot_id, process_start
 from scail2_farm.farm.premises import MOST_LOSSES
@@ -39,6 +40,9 @@ class Ending:
     code: str
     words: str
 
+    pictures: bool = False
+    """Whether what it hands in has pictures to be looked at."""
+
     @property
     def careful(self) -> tuple[int, ...]:
         """Which attempts are made in the safe policy: the second, where that can help."""
@@ -49,20 +53,20 @@ def crashed(words: str) -> Ending:
     return Ending(("crash",) * 3, "SF-ENGINE-FAILED", words)
 
 
-def refused(words: str) -> Ending:
-    return Ending(("guard",) * 2, "SF-GUARD-FAILED", words)
+def refused(words: str, *, pictures: bool = True) -> Ending:
+    return Ending(("guard",) * 2, "SF-GUARD-FAILED", words, pictures)
 
 
 ENDINGS = {
     "silent": crashed("the engine ended with code 0 in the middle of segment 1"),
     "dying": crashed("the engine ended by signal 11 in the middle of segment 1"),
-    "empty": refused("report.json is not there"),
+    "empty": refused("report.json is not there", pictures=False),
     "lacking": refused("frames, 1 of 5 frames (1005): not there"),
     "small": refused("raw, 5 of 5 frames (1001-1005): 32x32, where the canvas is 64x32"),
     "black": refused("the model's picture is black, in 5 of 5 frames (1001-1005)"),
     "frozen": refused("the model's picture is frozen, all alike to the last bit"),
-    "overflow": refused("are not finite after solver step 1 of 2 of segment 1"),
-    "nan": refused("are not finite in decoded frame 1 of segment 1"),
+    "overflow": refused("are not finite after solver step 1 of 2 of segment 1", pictures=False),
+    "nan": refused("are not finite in decoded frame 1 of segment 1", pictures=False),
     "starving": Ending(("memory",) * 2, "SF-RESOURCE", "do not fit the memory of this machine"),
 }
 if FULL:
@@ -129,6 +133,8 @@ class Ended:
     receipt: dict[str, Any]
     status: dict[str, Any]
     why: dict[str, tuple[str, ...]]
+    sweepable: tuple[str, ...]
+    """What `gc --dry-run` lists."""
 
     @property
     def books(self) -> Books:
@@ -150,6 +156,10 @@ class Ended:
         )
         return [self.farm.places.log(f"{number:08d}") for (number,) in rows]
 
+    def evidence(self, shot: str) -> list[Path]:
+        """What is kept of a shot's segments that were refused twice."""
+        return sorted(self.farm.places.evidence.glob(f"{shot}-*"))
+
     def linked(self) -> set[str]:
         """The clips of the returned cut that show a take."""
         cut = json.loads((self.cut.folder / "edit.scail2.otio").read_text())
@@ -165,7 +175,11 @@ class Ended:
 FARMS: dict[str, tuple[Sequence[str], dict[str, str]]] = {
     "spoiled": (
         SPOILED,
-        {"SPOIL": " ".join(f"{way}={way}" for way in (*ENDINGS, "loud")), "NOISE_MB": str(NOISE_MB)},
+        {
+            "SPOIL": " ".join(f"{way}={way}" for way in (*ENDINGS, "loud")),
+            "NOISE_MB": str(NOISE_MB),
+            "SCAIL2_SCRATCH_DAYS": "0",
+        },
     ),
     "hanging": (("hanging", "last"), {"SPOIL": "hanging=hanging", "SCAIL2_QUIET_MINUTES": str(SLOW_S / 60)}),
     "dawdling": (("dawdling",), {"SPOIL": "dawdling=dawdling", "SCAIL2_RENDER_HOURS": str(SLOW_S / 3600)}),
@@ -194,8 +208,9 @@ def ended(tmp_path_factory, weights, broken, cage) -> dict[str, Ended]:
             receipt = farm.returned(within_s=PATIENCE_S)
             status = farm.ask("status").document
             why = {shot: farm.ask("why", f"edit/{shot}").said for shot in FARMS[name][0]}
+            sweepable = farm.ask("gc", dry_run=True).said
             assert farm.end() == 0, farm.said[-4000:]
-            found[name] = Ended(farm, cut, receipt, status, why)
+            found[name] = Ended(farm, cut, receipt, status, why, sweepable)
     return found
 
 
@@ -228,7 +243,7 @@ def test_what_goes_wrong_is_classed_and_told(ended, way):
     assert ending.words in trouble["why"]
     assert f"`scail2-farm job retry edit/{way}`" in trouble["why"]
     if file := trouble["fault"]["where"].get("file"):
-        assert Path(file).is_file(), "what it points to is there"
+        assert Path(file).exists(), "what it points to is there"
 
     first, *others = spoiled.why[way]
     assert first.startswith(f"edit/{way} failed: ")
@@ -240,6 +255,80 @@ def test_what_goes_wrong_is_classed_and_told(ended, way):
         assert f": {kind} after " in line
         assert line.endswith(f"(.farm/logs/{log.name})")
         assert log.is_file()
+
+
+@pytest.mark.parametrize("way", ENDINGS)
+def test_what_is_refused_twice_can_be_looked_at(ended, way):
+    spoiled, ending = ended["spoiled"], ENDINGS[way]
+    if ending.code != "SF-GUARD-FAILED":
+        assert spoiled.evidence(way) == [], "what was not handed in cannot be refused"
+        return
+    (folder,) = spoiled.evidence(way)
+    segment = read_document(folder / "segment.json", Segment)
+    assert folder.name == f"{way}-1-{segment.key[:8]}"
+    text = (folder / "FAULT.txt").read_text()
+    (trouble,) = [one for one in spoiled.receipt["trouble"] if one["shot"] == way]
+    assert ending.words in text
+    assert trouble["fault"]["fix"] in text
+    looked_at = f"look at frames/ in {folder}" if ending.pictures else f"FAULT.txt in {folder} says where it stopped"
+    assert looked_at in trouble["why"]
+    assert looked_at in spoiled.why[way][0]
+    assert Path(trouble["fault"]["where"]["file"]).is_relative_to(folder)
+    assert any(line.startswith(f"{folder}: ") and "evidence of a segment" in line for line in spoiled.sweepable)
+    pictures = [read_exr(path) for path in sorted(folder.glob("raw/*.exr"))]
+    assert len(pictures) == (5 if ending.pictures else 0)
+    assert len(list(folder.glob("comp_matte/*.exr"))) == len(pictures)
+    assert len(list(folder.glob("frames/*.exr"))) == len(pictures) - (way == "lacking")
+    assert (folder / "report.json").is_file() == ending.pictures
+    if way == "black":
+        assert max(picture.max() for picture in pictures) < 1 / 255
+    if way == "frozen":
+        assert all((picture == pictures[0]).all() for picture in pictures)
+
+
+def test_refused_again_it_replaces_what_was_kept_until_gc(tmp_path, weights, broken):
+    """The same take asked for again is refused again; then the evidence goes as other scratch does."""
+    environment = {"SPOIL": "black=black", "BROKEN": str(broken), "SCAIL2_SCRATCH_DAYS": "0"}
+    cut = shots(tmp_path / "show", weights, ("black", "last"))
+    with Farm(tmp_path / "farm", weights, environment=environment, script=SPOILING) as farm:
+        farm.drop(cut)
+        farm.returned(within_s=PATIENCE_S)
+        (folder,) = farm.places.evidence.iterdir()
+        first = read_document(folder / "segment.json", Segment)
+        farm.ask("retry", "edit/black")
+        farm.until(lambda: books(farm).told("failed")["edit/black"] == 2, "second end", within_s=PATIENCE_S)
+        second = read_document(folder / "segment.json", Segment)
+        assert second.key == first.key
+        assert second.folder != first.folder, "it is that of another attempt"
+        assert list(farm.places.evidence.iterdir()) == [folder]
+        said = farm.ask("gc").said
+        assert any(line.startswith(f"{folder}: ") for line in said)
+        assert list(farm.places.evidence.iterdir()) == []
+        assert farm.end() == 0, farm.said[-4000:]
+
+
+def test_a_farm_that_dies_with_the_evidence_has_it_all_the_same(tmp_path, weights, broken):
+    """Ended between keeping it and telling of it, the farm makes and keeps it again; nobody is blamed for that."""
+    died = tmp_path / "died"
+    environment = {"SPOIL": "black=black", "BROKEN": str(broken), "SPOIL_EVIDENCE": str(died)}
+    cut = shots(tmp_path / "show", weights, ("black",))
+    with Farm(tmp_path / "farm", weights, environment=environment, script=SPOILING) as farm:
+        farm.drop(cut)
+        assert farm.process is not None
+        farm.process.wait(PATIENCE_S)
+        assert died.exists()
+        (folder,) = farm.places.evidence.iterdir()
+        lost = read_document(folder / "segment.json", Segment)
+        farm.alone()
+        farm.start()
+        assert farm.returned(within_s=PATIENCE_S)["state"] == "failed"
+        assert list(farm.places.evidence.iterdir()) == [folder]
+        assert read_document(folder / "segment.json", Segment).folder != lost.folder
+        assert f"look at frames/ in {folder}" in farm.ask("why", "edit/black").said[0]
+        assert books(farm).rows("SELECT class, careful FROM attempt ORDER BY id") == [
+            ("guard", 0), ("lost", 1), ("guard", 1)
+        ]  # fmt: skip
+        assert farm.end() == 0, farm.said[-4000:]
 
 
 def test_signals_and_exit_codes_are_kept(ended):

@@ -323,8 +323,9 @@ def _inside(
     timestep = samplers.solver_for(
         segment.sampling.solver, steps=segment.sampling.steps, shift=segment.sampling.shift
     ).timesteps[0]
-    made[f"{prefix}v_guided_step0"] = velocity(start, timestep)
-    made[f"{prefix}v_cond_step0"] = loaded.velocity(latents, conditioning, inputs=_unguided(segment))(start, timestep)
+    made[f"{prefix}v_guided_step0"] = velocity(start, timestep, 0)
+    unguided = loaded.velocity(latents, conditioning, inputs=_unguided(segment))
+    made[f"{prefix}v_cond_step0"] = unguided(start, timestep, 0)
     samples = pipeline.denoise(velocity, start, sampling=segment.sampling, history=latents.history)
     made[f"{prefix}latents"] = mx.stack(list(samples))
     return {name: np.array(array) for name, array in made.items()}

@@ -92,3 +92,29 @@ def test_the_right_person_is_delivered_in_the_right_matte(exchanged, tmp_path, f
     said = farm("submit", cut.write(), "--weights", "miniature", "--json")
     assert said.code == 0, said.err
     assert delivered_people(cut, drawn) == ({1: "ben", 2: "ada"} if exchanged else {1: "ada", 2: "ben"})
+
+
+@pytest.mark.parametrize("exchanged", [False, True], ids=["as cast", "roles exchanged"])
+def test_a_stored_performance_moves_whoever_takes_its_roles(exchanged, tmp_path, farm):
+    """The plate is gray and has no mattes: all that is seen comes from the performance and the references."""
+    drawn = drawn_scene()
+    cut = submission(tmp_path / "show", drawn)
+    for kind in ("plates", "mattes"):
+        (cut.folder / kind / "SH010").rename(cut.folder / f"duet_{kind}")
+    gray = np.full((HEIGHT, WIDTH, 3), 0.2, np.float16)
+    for index in range(FRAMES):
+        path = cut.folder / f"plates/SH010/SH010.{1001 + index}.exr"
+        write_exr(path, gray, frame=86400 + index, tag="lin_rec709_scene")
+    roles = {"left": "ada", "right": "ben"}
+    cut.library["performances"] = {
+        "duet": {
+            "media": "duet_plates/SH010.####.exr",
+            "roles": {role: {"sequence": f"duet_mattes/{name}.####.png"} for role, name in roles.items()},
+        }
+    }
+    cut.manifest["defaults"] |= {"mode": "animation", "driving": {"name": "duet"}}
+    cast = zip(("ben", "ada") if exchanged else ("ada", "ben"), roles, strict=True)
+    cut.manifest["cast"][0]["characters"] = [{"id": name, "role": role} for name, role in cast]
+    said = farm("submit", cut.write(), "--weights", "miniature", "--json")
+    assert said.code == 0, said.err
+    assert delivered_people(cut, drawn) == ({1: "ben", 2: "ada"} if exchanged else {1: "ada", 2: "ben"})

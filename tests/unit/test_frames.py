@@ -98,6 +98,13 @@ def test_the_last_number_sign_of_a_name_is_the_frames():
     assert FramePattern.parse(str(pattern)) == pattern
 
 
+def test_the_same_files_counted_by_another_step():
+    every = FramePattern(Path("/show"), "p.", 4, ".exr")
+    second = every.counted(step=2, origin=1001)
+    assert [second.name(frame) for frame in (1000, 1001, 1003)] == ["p.0999.exr", "p.1001.exr", "p.1005.exr"]
+    assert second.counted(step=1, origin=0) == every == every.counted(step=1, origin=0)
+
+
 def test_a_slow_rate_has_a_timecode():
     assert timecode(61, Fraction(1, 4)) == "00:01:01:00"
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from scail2_farm.errors import SettingsInvalid, WeightsMissing
-from scail2_farm.settings import Settings, check_weights, load_settings
+from scail2_farm.errors import SettingsInvalid, WeightsMismatch, WeightsMissing
+from scail2_farm.settings import SNAPSHOT_FILES, Settings, check_weights, load_settings
 
 SIGNED = {"SCAIL2_HOOK_SECRET": "s3cret"}
 
@@ -41,6 +41,7 @@ def test_loras_are_named_by_a_table_or_by_the_environment(tmp_path, written):
 def test_the_farm_has_defaults(tmp_path):
     assert load_settings(environment={"XDG_CONFIG_HOME": str(tmp_path)}).model_dump() == {
         "weights": None,
+        "tier": None,
         "loras": {},
         "cache": None,
         "farm": None,
@@ -105,6 +106,7 @@ def test_bad_settings_are_named(written, text):
     ("line", "what"),
     [
         ("weights = 3", "`weights` must be a path, or `miniature`, not 3"),
+        ('tier = "q5"', "`tier` must be q4, q8 or bf16, not 'q5'"),
         ('farm = ""', "`farm` must be the path of a folder, not ''"),
         ('farm = "~nobody-of-that-name/f"', "`farm` must be the path of a folder"),
         ("ledger = 1", "`ledger` must be the path of a folder on a local disk, not 1"),
@@ -193,9 +195,75 @@ def test_a_file_that_is_none_is_named(tmp_path):
         load_settings(environment={"SCAIL2_SETTINGS": str(tmp_path)})
 
 
+def test_a_tier_is_one_of_the_weights_it_is_said_with(written, tmp_path):
+    named = written('weights = "/toml"\ntier = "q8"\n')
+    assert load_settings(environment=named).tier == "q8"
+    assert load_settings(environment=named | {"SCAIL2_TIER": "q4"}).tier == "q4"
+    assert load_settings(environment=named | {"SCAIL2_TIER": "q4"}, tier="bf16").tier == "bf16"
+    assert load_settings(environment=named, weights="/flag").tier is None, "it was said of other weights"
+    assert load_settings(environment=named | {"SCAIL2_WEIGHTS": "/env"}).tier is None
+    assert load_settings(environment=named | {"SCAIL2_WEIGHTS": "/env", "SCAIL2_TIER": "q4"}).tier == "q4"
+    assert load_settings(environment=named, weights="/flag", tier="q4").tier == "q4"
+    assert load_settings(environment={"XDG_CONFIG_HOME": str(tmp_path)}, tier="q4").tier == "q4"
+
+
+def snapshot(folder: Path, *, config: str = "{}") -> Path:
+    """A snapshot as far as its files go, and its config.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in SNAPSHOT_FILES:
+        (folder / name).touch()
+    (folder / "config.json").write_text(config)
+    return folder
+
+
+def packed(bits: int) -> str:
+    return f'{{"quantization": {{"bits": {bits}, "group_size": 64}}}}'
+
+
 def test_a_root_of_tiers_asks_for_one_of_them(tmp_path):
-    (tmp_path / "q4").mkdir()
-    (tmp_path / "q8").mkdir()
-    with pytest.raises(WeightsMissing, match=r"holds tiers \(q4, q8\)") as fault:
+    for tier, bits in (("q4", 4), ("q8", 8)):
+        snapshot(tmp_path / tier, config=packed(bits))
+    with pytest.raises(WeightsMissing, match=r"holds tiers \(q4, q8\), and none is named") as fault:
         check_weights(str(tmp_path))
-    assert str(tmp_path / "q8") in fault.value.fix
+    assert "--tier q4, SCAIL2_TIER or `tier` in the settings file" in fault.value.fix
+    assert f"--weights {tmp_path / 'q4'} or {tmp_path / 'q8'}" in fault.value.fix
+    assert check_weights(str(tmp_path), tier="q8") == tmp_path / "q8"
+    with pytest.raises(WeightsMissing, match=r"holds tiers \(q4, q8\), not bf16"):
+        check_weights(str(tmp_path), tier="bf16")
+
+
+def test_the_only_tier_need_not_be_named(tmp_path):
+    q8 = snapshot(tmp_path / "q8", config=packed(8))
+    assert check_weights(str(tmp_path)) == q8
+    with pytest.raises(WeightsMissing, match=r"holds tiers \(q8\), not q4"):
+        check_weights(str(tmp_path), tier="q4")
+
+
+def test_a_tier_that_is_not_whole_is_named(tmp_path):
+    (snapshot(tmp_path / "q8", config=packed(8)) / "clip.safetensors").unlink()
+    with pytest.raises(WeightsMissing, match=r"clip\.safetensors not found") as fault:
+        check_weights(str(tmp_path), tier="q8")
+    assert fault.value.where.file == str(tmp_path / "q8")
+
+
+@pytest.mark.parametrize(("config", "own"), [("{}", "bf16"), (packed(4), "q4"), (packed(8), "q8")])
+@pytest.mark.parametrize("asked", ["q4", "q8", "bf16"])
+def test_a_flat_snapshot_is_of_the_tier_that_is_asked_for(tmp_path, config, own, asked):
+    folder = snapshot(tmp_path / "flat", config=config)
+    assert check_weights(str(folder)) == folder
+    if asked == own:
+        assert check_weights(str(folder), tier=asked) == folder
+        return
+    with pytest.raises(WeightsMismatch, match=f"{asked} was asked for, and the weights folder holds {own} alone"):
+        check_weights(str(folder), tier=asked)
+
+
+@pytest.mark.parametrize("config", ["", "[]", '{"quantization": 4}', '{"quantization": {"bits": [4]}}', packed(3)])
+def test_a_config_that_says_no_tier_is_left_to_who_loads_it(tmp_path, config):
+    assert check_weights(str(snapshot(tmp_path / "odd", config=config)), tier="q8") == tmp_path / "odd"
+
+
+def test_the_built_in_snapshot_has_a_tier_too():
+    assert check_weights("miniature", tier="bf16") == check_weights("miniature")
+    with pytest.raises(WeightsMismatch, match="q8 was asked for, and the weights folder holds bf16 alone"):
+        check_weights("miniature", tier="q8")

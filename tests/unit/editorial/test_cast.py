@@ -276,7 +276,6 @@ def test_the_nearest_clips_are_named(tmp_path: Path):
     [
         (CAST + "\nretime: bake", "`retime: bake`"),
         (CAST + "\nnumbering: '1001'", "`numbering: 1001`"),
-        ("cast: [{when: {clip: '*'}, characters: [{id: hero, matte: {whole_frame: true}}]}]", "`whole_frame` mattes"),
         ("cast: [{when: {clip: '*'}, characters: [{id: hero, matte: {auto: yes}}]}]", "`auto` mattes"),
     ],
 )
@@ -313,7 +312,7 @@ def test_what_a_character_asks_for_is_refused_only_when_he_is_cast(tmp_path: Pat
 
 
 def test_a_matte_in_the_rule_stands_for_the_characters_own(tmp_path: Path):
-    said = "references: [{image: a.png}], matte: {whole_frame: true}"
+    said = "references: [{image: a.png}], matte: {auto: people}"
     text = "cast: [{when: {clip: '*'}, characters: [{id: hero, matte: {sequence: 'm.####.png'}}]}]"
     assert good(tmp_path, text, "hero", hero=said)
 

@@ -414,7 +414,7 @@ def test_what_a_character_named_by_a_marker_asks_for_is_refused(tmp_path: Path):
     path = tmp_path / "characters.yaml"
     path.write_text(
         "schema: scail2-farm/characters@1\ncharacters:\n"
-        "  hero: {references: [{image: a.png}], loras: [{path: l.safetensors}], matte: {whole_frame: true}}\n"
+        "  hero: {references: [{image: a.png}], loras: [{path: l.safetensors}], matte: {auto: people}}\n"
     )
     people, _ = load_document(path, CharacterLibrary)
     manifest_path = tmp_path / "m.yaml"
@@ -425,7 +425,7 @@ def test_what_a_character_named_by_a_marker_asks_for_is_refused(tmp_path: Path):
     manifest, _ = load_document(manifest_path, ShotManifest)
     faults = cast_clips(read_edit(written(marked("CHAR:hero"), tmp_path)), manifest, people).faults
     assert [fault.what.partition("not ")[2] for fault in faults] == [
-        "read `whole_frame` mattes yet",
+        "read `auto` mattes yet",
     ]
     assert {fault.where.line for fault in faults} == {3}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from scail2_farm import engine
 
 HEIGHT, WIDTH = 32, 64
+SAMPLING = {field.name for field in dataclasses.fields(engine.Sampling)}
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +33,9 @@ def loaded(snapshot_folder: Path) -> engine.Engine:
 def segment() -> Callable[..., engine.SegmentInputs]:
     """A segment of `pixels` frames of 64x32; any field of SegmentInputs, and those of Sampling, may be given."""
 
-    def make(pixels: int = 5, *, steps: int = 2, guidance: float = 1.0, **fields: Any) -> engine.SegmentInputs:
+    def make(pixels: int = 5, **fields: Any) -> engine.SegmentInputs:
+        walk: dict[str, Any] = {"solver": "euler", "steps": 2, "shift": 5.0, "guidance": 1.0}
+        walk |= {name: fields.pop(name) for name in SAMPLING & fields.keys()}
         replace = fields.setdefault("replace", True)
         slots = fields.pop("slots", ("blue",))
         y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
@@ -50,7 +54,7 @@ def segment() -> Callable[..., engine.SegmentInputs]:
             "reference": picture.astype(np.float32),
             "reference_mask": engine.paint(standing, background=reference_back, slots=slots),
             "prompt": "a woman in a red coat",
-            "sampling": engine.Sampling(solver="euler", steps=steps, shift=5.0, guidance=guidance),
+            "sampling": engine.Sampling(**walk),
             "seed": 3,
         }
         return engine.SegmentInputs(**(values | fields))

@@ -45,18 +45,20 @@ def test_a_second_job_reads_nothing_of_the_encoders(
 
 
 def test_other_encoders_are_asked_again(own: Path, tmp_path: Path, segment: MakeSegment) -> None:
-    """Files of another time are other files, unless the caller knows their digests."""
-    digests: dict[str, str] = dict.fromkeys((*ENCODERS, "tokenizer.json"), "0" * 64)
-    for given in (None, digests):
-        engine.load(own, cache=tmp_path / "cache", digests=given).condition(segment())
+    """Files of another time are other files, unless the caller knows their content."""
+    for content in ("", "0" * 64):
+        engine.load(own, cache=tmp_path / "cache", content=content).condition(segment())
     for name in ENCODERS:
         os.utime(own / name, (1, 1))
-    by_time, by_digest = (engine.load(own, cache=tmp_path / "cache", digests=given) for given in (None, digests))
+    by_time, by_content, by_other = (
+        engine.load(own, cache=tmp_path / "cache", content=content) for content in ("", "0" * 64, "1" * 64)
+    )
     for name in ENCODERS:
         (own / name).unlink()
-    assert by_digest.condition(segment()).text.size
-    with pytest.raises(WeightsMissing):
-        by_time.condition(segment())
+    assert by_content.condition(segment()).text.size
+    for asked in (by_time, by_other):
+        with pytest.raises(WeightsMissing):
+            asked.condition(segment())
 
 
 def test_nothing_is_kept_without_a_folder(own: Path, tmp_path: Path, segment: MakeSegment) -> None:

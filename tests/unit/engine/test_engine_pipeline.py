@@ -96,16 +96,16 @@ def test_guidance_of_one_is_one_pass(segment: MakeSegment, loaded: engine.Engine
     """The negative prompt is not even prepared; above one, every step asks twice and moves away from it."""
     asked: list[str] = []
 
-    def conditional(latent: mx.array, timestep: float) -> mx.array:
+    def conditional(latent: mx.array, timestep: float, step: int) -> mx.array:
         asked.append("conditional")
         return latent * 0 + 3
 
-    def unconditional(latent: mx.array, timestep: float) -> mx.array:
+    def unconditional(latent: mx.array, timestep: float, step: int) -> mx.array:
         asked.append("unconditional")
         return latent * 0 + 1
 
     zero = mx.zeros((2,))
-    assert np.array(guided(conditional, unconditional, 5.0)(zero, 1.0)).tolist() == [11, 11]
+    assert np.array(guided(conditional, unconditional, 5.0)(zero, 1.0, 0)).tolist() == [11, 11]
     assert sorted(asked) == ["conditional", "unconditional"]
     inputs = segment(guidance=1.0)
     latents, conditioning = loaded.encode(inputs), loaded.condition(inputs)
@@ -136,9 +136,9 @@ def test_history_is_pinned_bit_for_bit(
     given = np.array(latents.history)
     velocity, seen = loaded.velocity(latents, loaded.condition(inputs), inputs=inputs), []
 
-    def watched(latent: mx.array, timestep: float) -> mx.array:
+    def watched(latent: mx.array, timestep: float, step: int) -> mx.array:
         seen.append(np.array(latent))
-        return velocity(latent, timestep)
+        return velocity(latent, timestep, step)
 
     noise = noise_for(seed=1, segment=1, shape=latents.shape)
     samples = [np.array(x) for x in denoise(watched, noise, sampling=inputs.sampling, history=latents.history)]

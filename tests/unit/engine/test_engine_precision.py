@@ -109,7 +109,7 @@ def answer(
         inputs = segment(9)
         latents = own.encode(inputs)
         answered = own.velocity(latents, own.condition(inputs), inputs=inputs)
-        return np.array(answered(noise_for(seed=1, segment=0, shape=latents.shape), 700.0))
+        return np.array(answered(noise_for(seed=1, segment=0, shape=latents.shape), 700.0, 0))
 
     return velocity
 

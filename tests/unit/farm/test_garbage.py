@@ -119,8 +119,21 @@ def test_plans_logs_and_answers_go_by_age_and_name(places):
     assert found(places, keep={"open", "8"}) == [plan, log, before, tail, answer]
 
 
+def test_evidence_goes_by_age_alone(places):
+    old = write(places.evidence / "SH010-1-1a2b3c4d" / "FAULT.txt", days_old=15).parent
+    write(places.evidence / "SH010-2-1a2b3c4d" / "FAULT.txt", days_old=13)
+    [piece] = garbage.find(
+        places, needed={key(1)}, keep_stages=set(), keep={"SH010"}, now=NOW, older_than_s=14 * DAY
+    )  # fmt: skip
+    assert piece == Garbage(path=old, bytes=5, why="evidence of a segment that was refused twice, 15 days old")
+    assert found(places, older_than_s=math.inf) == [], "a farm that starts keeps it"
+    assert garbage.set_aside([piece], places=places) == []
+    assert [path.name for path in places.evidence.iterdir()] == ["SH010-2-1a2b3c4d"]
+
+
 def test_strangers_are_left_alone(places):
     for path in (
+        places.evidence / "notes of the artist" / "x",
         places.work / "digests.json",
         places.work / "notes" / "x",
         places.own / "claimed" / "20250101-abc-cut" / "cut.otio",
@@ -159,7 +172,7 @@ def test_links_are_not_followed(places, tmp_path):
     assert everything(outside) == {"precious.exr": b"12345"}
 
 
-@pytest.mark.parametrize("name", ["work", "plans", "logs", "control", "control/replies", "trash", "."])
+@pytest.mark.parametrize("name", ["work", "evidence", "plans", "logs", "control", "control/replies", "trash", "."])
 def test_a_farm_folder_behind_a_link_is_refused(places, tmp_path, name):
     own = places.own / name
     own.rename(tmp_path / "elsewhere")

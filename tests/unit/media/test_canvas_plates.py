@@ -204,3 +204,36 @@ def test_the_way_to_the_model_is_pillows_in_one_piece():
     pillow = np.asarray(Image.fromarray(plate[..., 2].copy()).resize((across, tall), Image.Resampling.BICUBIC))
     shown = LARGE.to_canvas(plate)[top : top + tall, left : left + across, 2]
     assert np.abs(shown - pillow.clip(plate[..., 2].min(), plate[..., 2].max())).max() < 1e-5
+
+
+def test_halves_come_as_their_floats_do():
+    """Every half there is, NaN, Inf and the smallest too; strips with and without what is not finite."""
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(64, 1024, 1)
+    finite = np.where(np.isfinite(halves), halves, np.float16(0.5))
+    canvas = Canvas.fit(1024, 192, pixel_aspect=1.0, budget=(512, 96))
+    assert canvas.active[3] > 2 * module.STRIP
+    plate = np.repeat(np.concatenate([finite, halves, np.flip(finite)]), 3, axis=2)
+    expected = canvas.to_canvas(plate.astype(np.float32))
+    assert np.isfinite(expected).all()
+    for stored in (plate, np.moveaxis(np.moveaxis(plate, 2, 0).copy(), 0, 2)):
+        assert np.array_equal(canvas.to_canvas(stored), expected)
+
+
+def test_light_beyond_any_half_is_kept():
+    canvas = Canvas.fit(192, 128, pixel_aspect=1.0, budget=BUDGET)
+    plate = np.full((128, 192, 3), 1e6, np.float32)
+    assert (canvas.to_canvas(plate) == 1e6).all()
+    plate[0, 0] = np.nan
+    assert (canvas.to_canvas(plate)[40:, 40:] == 1e6).all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(400, 97), (97, 400), (64, 33), (33, 64), (1000, 1000), (5, 3)])
+def test_any_plate_is_reduced_as_pillow_reduces_it(width, height):
+    canvas = Canvas.fit(width, height, pixel_aspect=1.0, budget=(128, 96))
+    left, top, across, tall = canvas.active
+    plate = noise(height, width, 3) ** 8 * 20
+    pillow = np.asarray(Image.fromarray(plate[..., 1].copy()).resize((across, tall), Image.Resampling.BICUBIC))
+    shown = canvas.to_canvas(plate)[top : top + tall, left : left + across, 1]
+    assert np.abs(shown - pillow.clip(plate[..., 1].min(), plate[..., 1].max())).max() < 20 * 1e-5, (
+        "but for the float32 of its boxes"
+    )

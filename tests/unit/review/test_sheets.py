@@ -12,6 +12,7 @@ from scail2_farm.review.sheets import (
     OUTLINE,
     QUIET,
     SLOT_COLORS,
+    Performed,
     draw_sheet,
     sheet_row,
     write_sheet,
@@ -57,7 +58,7 @@ def test_five_columns_a_row_per_frame_readable_at_any_size(width, height):
     rows = [row(width, height, str(n)) for n in (1001, 1040, 1080)]
     sheet = draw_sheet(title="sh010 v001", rows=rows, cast={"ada": "red"})
     pixels, top, tile_height, edges = tiles(sheet, 3)
-    assert len(edges) == len(COLUMNS)
+    assert len(edges) == len(COLUMNS) - 1, "the plate moves its own people"
     assert 160 <= tile_height <= 480
     assert sheet.width <= 2500
     before, after, wipe, difference, mattes = (pixels[top : top + tile_height, left : left + 100] for left in edges)
@@ -241,3 +242,21 @@ def test_rows_must_agree_and_exist():
         sheet_row("1", before=rgb, after=rgb[:5], labels=plane, matte=plane, to_display=as_it_is)
     with pytest.raises(ValueError):
         sheet_row("1", before=rgb, after=rgb, labels=plane, matte=plane[:5], to_display=as_it_is)
+
+
+def test_a_performance_has_a_column_of_its_own_with_its_roles_painted():
+    picture, labels = np.full((40, 20, 3), 0.5, np.float32), np.zeros((40, 20), np.uint8)
+    labels[:, 10:] = 3
+    performed = Performed(picture=picture, labels=labels, to_display=as_it_is)
+    rows = [row(96, 64, str(n), performed=performed) for n in (1, 2)]
+    pixels, top, height, _ = tiles(draw_sheet(title="sh010", rows=rows, cast={"ada": "green"}), 2)
+    tile = rows[0].tiles[COLUMNS.index("performance")]
+    assert tile.shape == rows[0].tiles[0].shape
+    middle, across = tile[tile.shape[0] // 2], tile.shape[0] // 2
+    lit = np.flatnonzero(middle.any(axis=1))
+    assert (lit[0], lit[-1] + 1) == ((tile.shape[1] - across) // 2, (tile.shape[1] + across) // 2), "letterboxed"
+    assert len({tuple(code) for code in middle[lit[: across // 2 - 2]].tolist()}) == 1
+    green = middle[lit[-across // 4]]
+    assert np.argmax(green) == 1
+    left = int(np.flatnonzero((pixels[top] != GROUND).any(axis=1))[-1]) + 1 - tile.shape[1]
+    assert np.array_equal(pixels[top : top + height, left : left + tile.shape[1]], tile)
