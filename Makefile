@@ -13,8 +13,12 @@ demo: setup
 	$(BIN)/python examples/two_characters/make_media.py
 	$(BIN)/scail2-farm submit examples/two_characters/edit.otio --weights miniature
 
+# What is killed, stopped and timed has the machine to itself; everything else is run two at a time.
+ALONE := tests/faults tests/parity tests/conform
+
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(ALONE))
+	$(BIN)/python -m pytest $(ALONE)
 
 # The farm under every fault, in full: hours. Stopped, it goes on; figures in benchmarks/receipts/faults.json
 faults: setup

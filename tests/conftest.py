@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="scail2-farm-cache-")  # no test knows what another computed
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # two threads round otherwise than one, and bits made by either are compared
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -327,13 +327,13 @@ class Cut:
         return read_gray(self.version(shot, version) / "comp_matte" / name)
 
     def run(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """The command line in a process of its own, one BLAS thread."""
+        """The command line in a process of its own."""
         return subprocess.run(
             [sys.executable, "-m", "scail2_farm", *arguments],
             capture_output=True,
             text=True,
             cwd=self.folder,
-            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"} | (environment or {}),
+            env=os.environ | (environment or {}),
             check=False,
         )
 

@@ -408,8 +408,7 @@ def limited(cut: Cut, size: int, *arguments: str) -> subprocess.CompletedProcess
         "from scail2_farm.cli import main\nmain()\n"
     )
     command = [sys.executable, "-c", code, *arguments]
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=cut.folder, capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(command, cwd=cut.folder, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("size", [2_000, 20_000, 40_000])

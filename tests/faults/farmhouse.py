@@ -36,7 +36,6 @@ QUICK = {
     "SCAIL2_POLL_S": "0.1",
     "SCAIL2_RETRY_S": "0.5",
     "SCAIL2_MIN_FREE_GB": "0",
-    "OPENBLAS_NUM_THREADS": "1",
 }
 """Waits as short as a test can bear; nothing else differs from a farm in use."""
 

@@ -57,7 +57,6 @@ FULL = bool(os.environ.get("SCAIL2_FULL"))
 ORPHANS = 100 if FULL else 10
 NOISE_MB = 1024 if FULL else 64
 WORKER = (sys.executable, "-m", "scail2_farm", "worker")
-ONE_THREAD = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
 PATIENCE_S = 60.0
 
 
@@ -76,7 +75,12 @@ class Bench:
 
     def child(self, slot: str = "render-1", command: Sequence[str] = WORKER) -> Child:
         child = Child(
-            slot, locks=self.locks, command=command, events=self.events, clock=SystemClock(), environment=ONE_THREAD
+            slot,
+            locks=self.locks,
+            command=command,
+            events=self.events,
+            clock=SystemClock(),
+            environment=dict(os.environ),
         )
         child.start(self.folder / f"{slot}.log")
         self.children.append(child)
