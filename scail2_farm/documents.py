@@ -145,30 +145,21 @@ class Performance(Document):
 
 
 class DrivingChoice(Document):
-    """What the model is shown in place of the plate: a performance of the character library, or one said here."""
+    """What the model is shown: a performance of the character library, one said here, or the plate after all."""
 
     name: Text | None = Field(default=None, description="one of `performances` in the character library")
     performance: Performance | None = None
-    start: int | None = Field(default=None, description="its frame at the first frame of the cut; default: its first")
+    plate: bool | None = Field(default=None, description="true: the plate, where a farther level says a performance")
+    start_frame: int | None = Field(
+        default=None,
+        description="of the performance, at the first frame of the plate that is used, transitions included and handles"
+        " not; a movie counts from 0; default: its first",
+    )
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> DrivingChoice:
-        if (self.name is None) == (self.performance is None):
-            raise ValueError("`driving` has a `name` or a `performance`, one of the two")
-        return self
-
-
-class Pose(Document):
-    """How strongly the model follows the movements, and from which to which part of the steps it is shown them."""
-
-    strength: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 1.0
-    start: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    end: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Pose:
-        if self.end <= self.start:
-            raise ValueError("the movements are shown from `start` to `end`, and the end is the greater")
+    def _one_of_them(self) -> DrivingChoice:
+        if sum(bool(said) for said in (self.name, self.performance, self.plate)) != 1:
+            raise ValueError("`driving` has a `name`, a `performance` or `plate: true`, one of them")
         return self
 
 
@@ -216,7 +207,15 @@ class Chosen(Document):
     guidance: Annotated[float, Field(ge=0, le=30)] | None = None
     precision: Precision | None = Field(default=None, description="of products in the transformer; default f32")
     loras: tuple[Lora, ...] | None = Field(default=None, description="in place of the preset's own; [] for none at all")
-    pose: Pose | None = Field(default=None, description="default: full strength at every step")
+    pose_strength: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = Field(
+        default=None, description="how strongly the movements are followed; default 1"
+    )
+    pose_start: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="the share of all steps from which on the model is shown the movements; default 0"
+    )
+    pose_end: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="the share of all steps up to which the model is shown the movements; default 1"
+    )
 
 
 PRESET_NUMBERS = ("solver", "steps", "shift", "guidance", "loras")
@@ -607,7 +606,9 @@ class Sampler(Document):
     shift: float
     guidance: float
     precision: Precision = "f32"
-    pose: Pose = Pose()
+    pose_strength: float = 1.0
+    pose_start: float = 0.0
+    pose_end: float = 1.0
 
 
 class LoraFile(Document):

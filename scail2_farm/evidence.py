@@ -59,28 +59,36 @@ def keep(
             _check_free(stage.parent, kept_free)
             _complete(stage, segment, told)
             root.mkdir(parents=True, exist_ok=True)
+            coming = folder.with_name(f".{folder.name}")
+            if coming.exists():
+                shutil.rmtree(coming)
+            stage.rename(coming)
             if folder.exists():
                 discard(folder)
-            stage.rename(folder)
-    except (OSError, StorageError) as error:
+            coming.rename(folder)
+    except (OSError, StorageError, UnicodeError) as error:
         lost = storage_error(error, root) if isinstance(error, OSError) else error
-        why = f"{fault.why}; what it made could not be kept: {lost.what}"
+        what = lost.what if isinstance(lost, StorageError) else str(lost)
+        why = f"{fault.why}; what it made could not be kept: {what}"
         return type(fault)(fault.what, why=why, fix=fault.fix, where=_without(fault.where, stage))
     return told
 
 
-def sweep(root: Path, *, older_than_days: float) -> None:
-    """Remove what was kept below `root` longer ago than that.
-
-    Raises StorageError.
-    """
-    until = time.time() - older_than_days * DAY_S
+def sweep(root: Path, *, older_than_days: float) -> list[StorageError]:
+    """Remove what was kept below `root` longer ago than that; what could not be. Links are not followed."""
+    until, faults = time.time() - older_than_days * DAY_S, list[StorageError]()
     try:
-        for folder in sorted(root.iterdir()) if root.is_dir() else ():
-            if NAME.fullmatch(folder.name) and folder.is_dir() and folder.stat().st_mtime < until:
-                shutil.rmtree(folder)
+        kept = sorted(root.iterdir()) if root.is_dir() and not root.is_symlink() else []
     except OSError as error:
-        raise storage_error(error, root) from error
+        return [storage_error(error, root)]
+    for folder in kept:
+        try:
+            own = NAME.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink()
+            if own and folder.stat().st_mtime < until:
+                shutil.rmtree(folder)
+        except OSError as error:
+            faults.append(storage_error(error, folder))
+    return faults
 
 
 def _holds(folder: Path, segment: Segment) -> bool:

@@ -141,7 +141,8 @@ def run(plan: Plan, *, weights: Path, raw: bool) -> Generator[Event, None, Outco
             deliver.restore(shot, folder=plan.deliver_to, work=work, wishes=wishes)
         if left:
             deliver.check_room(left, folders=[work])
-        evidence.sweep(work / EVIDENCE, older_than_days=load_settings().scratch_days)
+        stuck = evidence.sweep(work / EVIDENCE, older_than_days=load_settings().scratch_days)
+        outcome.warnings += [f"old evidence could not be removed: {fault.what} ({fault.where.file})" for fault in stuck]
         furnace = _Furnace(weights=weights, work=work, digests=memory_of(work), pace=_Pace(left, work))
         yield from _shots(shots, there, furnace, outcome, wishes)
         if not outcome.faults:

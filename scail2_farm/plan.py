@@ -367,6 +367,11 @@ class _Reading:
             yield from (f"{path} ({place})" for place, path in paths if _within(None, path) is None)
             media = ((shot.id, shot.media) for shot in document.shots if shot.media is not None)
             yield from (f"{url} (the media of {shot})" for shot, url in media if is_relative(url))
+            for level in (document.defaults, *document.cast, *document.shots):
+                own = level.driving.performance if level.driving is not None else None
+                if own is not None:
+                    mattes = (matte.sequence for matte in own.roles.values() if matte.sequence is not None)
+                    yield from (f"{url} (of a performance)" for url in (own.media, *mattes) if is_relative(url))
         if self.edit is None or self.edit.folder is not None or search or document.media.search:
             return
         for casting in castings:
@@ -393,9 +398,6 @@ def _paths(document: ShotManifest, *, timeline: bool) -> Iterator[tuple[str, str
     yield from ((key, path) for key, path in keys.items() if path is not None)
     yield from (("media.search", folder) for folder in document.media.search)
     yield from (("path_map", mapping.to) for mapping in document.path_map)
-    for said in (document.defaults, *document.cast, *document.shots):
-        if said.driving is not None and said.driving.performance is not None:
-            yield "the performance", said.driving.performance.media
     for entry in (*document.cast, *document.shots):
         for member in entry.characters if isinstance(entry.characters, tuple) else ():
             if member.matte is not None and member.matte.sequence is not None:

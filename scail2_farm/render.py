@@ -140,9 +140,10 @@ def engine_for(segment: Segment) -> Engine:
 
 
 def suits(engine: Engine | None, segment: Segment) -> TypeGuard[Engine]:
-    """Whether an engine at work has the weights and the precision a segment asks for."""
-    wanted = Path(segment.weights.path), segment.sampler.precision
-    return engine is not None and (engine.snapshot.folder, engine.precision) == wanted
+    """Whether an engine has the weights, which may be changed in place, and the precision that a segment asks for."""
+    weights = segment.weights
+    wanted = Path(weights.path), weights.sha256, segment.sampler.precision
+    return engine is not None and (engine.snapshot.folder, engine.content, engine.precision) == wanted
 
 
 def render(segment: Segment, *, engine: Engine) -> Generator[Step, None, Report]:
@@ -249,9 +250,9 @@ def segment_inputs(segment: Segment) -> SegmentInputs:
             steps=sampler.steps,
             shift=sampler.shift,
             guidance=sampler.guidance,
-            pose_strength=sampler.pose.strength,
-            pose_start=sampler.pose.start,
-            pose_end=sampler.pose.end,
+            pose_strength=sampler.pose_strength,
+            pose_start=sampler.pose_start,
+            pose_end=sampler.pose_end,
         ),
         seed=segment.seed,
         segment=segment.index,
@@ -311,8 +312,8 @@ def matte_reader(people: Sequence[Matted], clip: PlateSource) -> Callable[[int],
     """What reads the matte of each of these people at one frame of a clip, in their order, 0..1 at the clip's size.
 
     A matte has the file number of its clip's frame, plus its offset. At a frame that the clip lacks, without a matte of
-    its own, it is that of the frame that stands in, or nobody is there. Both raise StorageError; reading raises
-    FrameTruncated.
+    its own, it is that of the frame that stands in, or nobody is there; who is the whole frame is there always. Both
+    raise StorageError; reading raises FrameTruncated.
     """
     everywhere, nowhere = (np.full((clip.height, clip.width), value, np.float32) for value in (1, 0))
     sources: list[tuple[FramePattern | None, int, Mapping[int, int | None]]] = []

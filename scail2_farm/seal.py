@@ -36,7 +36,7 @@ from scail2_farm.media import mattes
 from scail2_farm.media.plates import nearest
 from scail2_farm.plan import Probing
 from scail2_farm.settings import SNAPSHOT_FILES
-from scail2_farm.shots import FULL_POSE, Grid, Shot
+from scail2_farm.shots import POSE, Grid, Shot, full_pose
 from scail2_farm.shots import Use as PlannedUse
 
 RENDER_VERSION = 3
@@ -113,8 +113,10 @@ def unchanged(shot: SealedShot, index: int, *, digests: Digests) -> None:
         if keys.of(cell, segment, weights=found.sha256, previous=previous) == segment.key:
             return
     names = [path.name for path in suspects]
-    mattes = (one.matte for one in shot.performers if one.matte is not None)
-    told = names[:MOST_NAMED] or [Path(path).name for path in (shot.plate.path, *mattes)]
+    driving = shot.driving
+    moving = () if driving is None else (driving.clip.path, *(role.matte for role in driving.roles))
+    known = (shot.plate.path, *(one.matte for one in shot.performers), *moving)
+    told = names[:MOST_NAMED] or [Path(path).name for path in known if path is not None]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     raise FrameTruncated(
         f"{', '.join(told)}{more} changed since the shot was planned",
@@ -315,7 +317,7 @@ def _clip_known(clip: PlateSource, color: PlateColor) -> dict[str, object]:
 @lru_cache(maxsize=256)
 def _scene_known(mode: str, prompt: str, negative_prompt: str, seed: int, sampler: Sampler, canvas: CanvasSize) -> str:
     """What a segment is rendered with, as a line; what the numbers of its sampler are called is not in it."""
-    numbers = sampler.model_dump(exclude={"preset", "pose"} if sampler.pose == FULL_POSE else {"preset"})
+    numbers = sampler.model_dump(exclude={"preset", *(POSE if full_pose(sampler) else ())})
     return _sorted_json([mode, prompt, negative_prompt, seed, numbers, canvas.model_dump(mode="json")])
 
 

@@ -204,7 +204,7 @@ def _tier_of(config: Path) -> Tier | None:
         return "bf16" if said is None else PACKED.get(said["bits"])
     except OSError as error:
         raise storage_error(error, config) from error
-    except (ValueError, AttributeError, TypeError, LookupError):
+    except (ValueError, AttributeError, TypeError, LookupError, RecursionError):
         return None
 
 

@@ -35,7 +35,6 @@ from scail2_farm.documents import (
     Performer,
     PlateColor,
     PlateSource,
-    Pose,
     Precision,
     Preset,
     Reference,
@@ -52,10 +51,18 @@ from scail2_farm.documents import (
 )
 from scail2_farm.editorial.cast import Casting, Member
 from scail2_farm.editorial.clips import Clip, Used
-from scail2_farm.editorial.paths import locate
+from scail2_farm.editorial.paths import local_path, locate
 from scail2_farm.editorial.rates import frame_of
 from scail2_farm.editorial.timeline import slug
-from scail2_farm.errors import FarmError, MatteMismatch, PlateMissing, SubmissionInvalid, WeightsMissing, Where
+from scail2_farm.errors import (
+    ColorSpaceUnknown,
+    FarmError,
+    MatteMismatch,
+    PlateMissing,
+    SubmissionInvalid,
+    WeightsMissing,
+    Where,
+)
 from scail2_farm.frames import FramePattern, FrameRange, frame_at, timecode
 from scail2_farm.media import mattes, movies, plates, stills
 from scail2_farm.media.canvas import Canvas, scale_off
@@ -86,7 +93,8 @@ MANY = 3  # identities, from which a distilled adapter is known to mix them up (
 DEFAULT_SIZE = (832, 480)
 PRESET_SIZES: Mapping[Preset, tuple[int, int]] = {"preview": (512, 288)}
 """The sizes of presets that have one of their own, where none is said."""
-FULL_POSE = Pose()
+POSE = ("pose_strength", "pose_start", "pose_end")
+FULL_POSE = (1.0, 0.0, 1.0)
 KEPT = 4096  # documents that many shots of a long cut have in common
 SCALE_TOLERANCE = 1.15  # beyond it a reference as given would make the character visibly too large or too small
 
@@ -159,22 +167,47 @@ def sampler(settings: Settled) -> Sampler:
         settings.shift or shift,
         guidance if settings.guidance is None else settings.guidance,
         settings.precision or "f32",
-        settings.pose or FULL_POSE,  # pyright: ignore[reportArgumentType] (frozen documents have a hash)
+        *(full if said is None else said for full, said in zip(FULL_POSE, _pose(settings), strict=True)),
     )
+
+
+def _pose(settings: Settled) -> tuple[float | None, float | None, float | None]:
+    return settings.pose_strength, settings.pose_start, settings.pose_end
+
+
+def full_pose(numbers: Sampler) -> bool:
+    """Whether the movements are shown at every step, and as they are."""
+    return (numbers.pose_strength, numbers.pose_start, numbers.pose_end) == FULL_POSE
 
 
 @lru_cache(maxsize=KEPT)
 def _sampler(
-    preset: Preset, solver: Solver, steps: int, shift: float, guidance: float, precision: Precision, pose: Pose
+    preset: Preset,
+    solver: Solver,
+    steps: int,
+    shift: float,
+    guidance: float,
+    precision: Precision,
+    strength: float,
+    start: float,
+    end: float,
 ) -> Sampler:
-    if not any(pose.start <= step / steps < pose.end for step in range(steps)):
+    if not any(start <= step / steps < end for step in range(steps)):
         raise SubmissionInvalid(
-            f"none of {steps} steps is between the `start` {pose.start} and the `end` {pose.end} of `pose`",
+            f"none of {steps} steps is between `pose_start` {start} and `pose_end` {end}",
             why="the model would be shown nobody's movements",
             fix="start earlier, end later, or take more steps",
         )
     return Sampler(
-        preset=preset, solver=solver, steps=steps, shift=shift, guidance=guidance, precision=precision, pose=pose
+        preset=preset,
+        solver=solver,
+        steps=steps,
+        shift=shift,
+        guidance=guidance,
+        precision=precision,
+        pose_strength=strength,
+        pose_start=start,
+        pose_end=end,
     )
 
 
@@ -209,11 +242,13 @@ _Found = tuple[FramePattern | None, int]
 class _Driven:
     """A performance that drives a use: `offset` is added to a plate frame, `mattes` are of the cast's roles in it."""
 
+    name: str
     source: Source
     probe: plates.PlateProbe
     decision: ColorDecision
     offset: int
     mattes: tuple[_Found, ...]
+    notes: tuple[str, ...]
 
     @property
     def frames(self) -> FrameRange:
@@ -390,12 +425,14 @@ class ShotPlanner:
         there = probe.frames.intersection(use.frames).count
         if not there or (stand_in == "error" and there < use.frames.count):
             raise _beyond(use.frames, probe)
-        driven = self._driven(casting, use.frames)
+        if casting.settings.driving is not None and any(member.role is None for member in casting.members):
+            return None  # casting has told whose movements are not there
+        driven = self._driven(casting, use.frames, rate)
         moving = probe.frames if driven is None else probe.frames.intersection(driven.frames)
         head = max(0, min(asked.head, use.frames.first - moving.first))
         tail = max(0, min(asked.tail, moving.last - use.frames.last))
         decision = self._decision(clip, source, probe)
-        notes += decision.warnings
+        notes += [*decision.warnings, *(driven.notes if driven is not None else ())]
         matted = [self._matte(casting, member, source, probe) for member in casting.members]
         found = tuple(matte for matte in matted if matte is not None)
         if len(found) < len(matted):
@@ -556,13 +593,13 @@ class ShotPlanner:
 
     # ------------------------------------------------------------------- what drives
 
-    def _driven(self, casting: Casting, cut: FrameRange) -> _Driven | None:
-        """The performance that drives a use, found and looked at; None for the plate, and after a fault of casting.
+    def _driven(self, casting: Casting, cut: FrameRange, rate: Fraction) -> _Driven | None:
+        """The performance that drives a use of a plate at this rate, found and looked at; None for the plate itself.
 
         Raises PlateMissing for one that is not there or does not last, MatteMismatch, and as `plates.probe` does.
         """
         performance, choice = casting.performance, casting.settings.driving
-        if performance is None or choice is None or any(member.role is None for member in casting.members):
+        if performance is None or choice is None:
             return None
         root = self.root if choice.name is None else self.library.path.parent
         name = choice.name or Path(performance.media).name
@@ -572,24 +609,34 @@ class ShotPlanner:
             source = found.pattern or found.path
             assert source is not None, "an address is a file or a sequence"
             probe = self._probe(source, self._said_rate(casting.clip))
-            first = probe.frames.first if choice.start is None else choice.start
+            there = probe.frames if found.frames is None else probe.frames.intersection(found.frames)
+            probe = replace(probe, frames=there)
+            first = there.first if choice.start_frame is None else choice.start_frame
             wanted = FrameRange(first, cut.count)
-            lost = cut.count - wanted.intersection(probe.frames).count
+            lost = cut.count - wanted.intersection(there).count
             if lost:
-                what = f"the cut takes its frames {wanted}, it has {probe.frames}: {lost} missing"
-                fix = "choose another `start`, trim the clip in the edit, or take a longer performance"
-                raise PlateMissing(what, fix=fix, where=Where(file=probe.source))
-            mattes = [self._role(casting, member, root, source, probe) for member in casting.members]
+                what = f"the shot takes its frames {wanted}, it has {there if there.count else 'none'}: {lost} missing"
+                raise PlateMissing(what, where=Where(file=probe.source))
+            mattes = [self._role_matte(casting, member, root, source, probe) for member in casting.members]
             decision = self._decision(None, source, probe, space=performance.space)
         except FarmError as fault:
-            what = f"the performance {name}: {fault.what}"
-            raise type(fault)(what, why=fault.why, fix=fault.fix, where=fault.where) from None
+            raise _of_performance(fault, name, space=performance.space) from None
         known = tuple(matte for matte in mattes if matte is not None)
         if len(known) < len(mattes):
             return None
-        return _Driven(source=source, probe=probe, decision=decision, offset=first - cut.first, mattes=known)
+        notes = [f"the performance {name}: {note}" for note in (*probe.warnings, *decision.warnings)]
+        notes += [f"the performance {name}: {note}" for note in _as_taken(casting, probe, rate)]
+        return _Driven(
+            name=name,
+            source=source,
+            probe=probe,
+            decision=decision,
+            offset=first - cut.first,
+            mattes=known,
+            notes=tuple(notes),
+        )
 
-    def _role(
+    def _role_matte(
         self, casting: Casting, member: Member, root: Path, source: Source, probe: plates.PlateProbe
     ) -> _Found | None:
         """Where the one whose movements a member takes is in a performance; None after a fault of casting."""
@@ -597,23 +644,22 @@ class ShotPlanner:
         assert performance is not None, "only who is driven has a role"
         assert role is not None, "casting has found the roles"
         written = performance.roles[role]
-        text = self._filled(written.sequence or "", casting).replace("{role}", role)
-        return self._found(written, root / text, source, probe, where=lambda: member.where)
+        text = self._filled(written.sequence or ".", casting).replace("{role}", role)
+        path = local_path(text, folder=root, path_map=self.manifest.document.path_map)
+        return self._found(written, path, source, probe, where=lambda: member.where)
 
     def _driving(self, driven: _Driven, rate: Fraction) -> Driving:
         """What drives a shot as the renderer opens it."""
-        probe, source = driven.probe, driven.source
+        probe = driven.probe
         clip = PlateSource(
             kind=probe.kind,
-            path=str(source),
+            path=str(driven.source),
             frames=Span.of(probe.frames),
             width=probe.width,
             height=probe.height,
             pixel_aspect=probe.pixel_aspect,
             rate=probe.rate or rate,
             timecode_start=None,
-            step=source.step if isinstance(source, FramePattern) else 1,
-            origin=source.origin if isinstance(source, FramePattern) else 0,
         )
         roles = tuple(
             Matted(matte=None if pattern is None else str(pattern), matte_offset=offset)
@@ -647,12 +693,15 @@ class ShotPlanner:
         places: list[_Seen] = []
         for index, member in enumerate(casting.members):
             character = self.library.document.characters[member.id]
-            seen = self._seen(draft, member, draft.mattes[index], draft.probe, frames, warnings, holes=holes)
-            if driven is not None and seen is not None:
+            nobody = "nothing is replaced by it"
+            found = self._seen(draft, member, draft.mattes[index], draft.probe, frames, warnings, nobody, holes=holes)
+            seen = found
+            if driven is not None:
                 moving = FrameRange(frames.first + driven.offset, frames.count)
-                seen = self._seen(draft, member, driven.mattes[index], driven.probe, moving, warnings)
+                nobody = f"nobody in the performance {driven.name} moves him"
+                seen = self._seen(draft, member, driven.mattes[index], driven.probe, moving, warnings, nobody)
                 seen = seen and replace(seen, offset=seen.offset + driven.offset)
-            if seen is None:
+            if seen is None or found is None:
                 continue
             places.append(seen)
             pattern, offset = draft.mattes[index]
@@ -678,10 +727,14 @@ class ShotPlanner:
         probe: plates.PlateProbe,
         frames: FrameRange,
         warnings: list[str],
+        nobody: str,
         *,
         holes: Sequence[int] = (),
     ) -> _Seen | None:
-        """Where a performer is in a clip, over these frames of it; None when a fault of his matte is told."""
+        """Where a performer is in a clip, over these frames of it; None when a fault of his matte is told.
+
+        `nobody` says what it comes to when he is never seen.
+        """
         pattern, offset = found
         if pattern is None:
             return _Seen(presence=None, offset=0, box=(0, 0, probe.width, probe.height))
@@ -697,7 +750,7 @@ class ShotPlanner:
                 faults = [fault]
             else:
                 if first is None:
-                    what = f"the matte of {member.id} is black in all {wanted.count} frames: nothing is replaced by it"
+                    what = f"the matte of {member.id} is black in all {wanted.count} frames: {nobody}"
                     warnings.append(f"{what} ({pattern.name_with_hashes}; the alpha of a matte is not read)")
                 return _Seen(presence=presence, offset=offset, box=None if first is None else first[1])
         for fault in faults:
@@ -776,7 +829,7 @@ class ShotPlanner:
         if driven is not None:
             moving = FrameRange(frames.first + driven.offset, frames.count)
             for fault in self._check_clip(driven.source, driven.probe, moving):
-                self._blame(casting, fault)
+                self._blame(casting, _of_performance(fault, driven.name))
         warnings = list(dict.fromkeys(note for draft in group for note in draft.notes))
         performers, places = self._performers(first, frames, holes, warnings)
         if len(self.faults) > known:
@@ -1076,6 +1129,26 @@ def _counted_at(rate: Fraction, probe: plates.PlateProbe, said: Fraction | None)
         return frame_at(timecode(start, own, drop=probe.drop_frame), rate)
     except ValueError:
         return None
+
+
+def _of_performance(fault: FarmError, name: str, *, space: str | None = None) -> FarmError:
+    """A fault of a performance, in words that are not about plates."""
+    fix = fault.fix
+    if isinstance(fault, PlateMissing):
+        fix = "correct `media` or `start_frame`, trim the clip in the edit, or write what is missing of the performance"
+    elif isinstance(fault, ColorSpaceUnknown):
+        fix = "name one of the config in `space:` of the performance" + (f", in place of {space}" if space else "")
+    return type(fault)(f"the performance {name}: {fault.what}", why=fault.why, fix=fix, where=fault.where)
+
+
+def _as_taken(casting: Casting, probe: plates.PlateProbe, rate: Fraction) -> Iterable[str]:
+    """What of a performance is not taken as somebody might expect."""
+    if probe.alpha is not None:
+        yield "its alpha is not read; the model sees what lies under it"
+    if probe.rate is not None and round(probe.rate) != round(rate):
+        yield f"it runs at {float(probe.rate):.5g} frames a second, the plate at {float(rate):.5g}; taken one for one"
+    if casting.clip is not None and casting.clip.speed != 1:
+        yield "the clip is retimed; its frames go with those of the plate, not with the cut"
 
 
 def _disagreements(clip: Clip, used: Used, probe: plates.PlateProbe) -> Iterable[str]:

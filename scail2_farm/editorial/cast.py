@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from scail2_farm.documents import (
     PRESET_NUMBERS,
@@ -492,9 +492,9 @@ class _Caster:
         for draft in rendered:
             driving, performance = draft.settings.driving, self._performance(draft.settings)
             place = self._driving_place(draft)
-            if driving is None or (place, tuple(one.id for one in draft.wanted)) in told:
+            if driving is None or (place, draft.wanted) in told:
                 continue
-            told.add((place, tuple(one.id for one in draft.wanted)))
+            told.add((place, draft.wanted))
             if performance is None:
                 near = difflib.get_close_matches(str(driving.name), known, n=3, cutoff=0.4) or list(known)
                 fix = f"performances in {self.library.path.name}: {', '.join(near) or 'none'}"
@@ -503,6 +503,7 @@ class _Caster:
                 self.faults.append(SubmissionInvalid(what, fix=fix, where=where))
                 continue
             self._check_roles(draft, performance)
+            self._check_modes(draft)
             if place in told:
                 continue
             told.add(place)
@@ -532,6 +533,17 @@ class _Caster:
                 self.faults.append(MatteMismatch(what, fix="give each role a matte of its own", where=where))
             else:
                 taken[role] = wanted.id
+
+    def _check_modes(self, draft: _Draft) -> None:
+        """Segments of a driven shot in another mode than its own: of the two, one takes the whole frame."""
+        own = draft.settings.mode or "replacement"
+        for entry in draft.override.segments if draft.override is not None else ():
+            if entry.mode not in (None, own):
+                index = self._shots.index(draft.override) if draft.override is not None else 0
+                what = f"the shot {draft.shot} is driven by a performance in {own}, and a part of it is {entry.mode}"
+                where = self.manifest.where("shots", index, "segments", shot=draft.shot)
+                fix = "say one mode for the whole shot"
+                self.faults.append(SubmissionInvalid(what, fix=fix, where=where))
 
     def _driving_place(self, draft: _Draft) -> tuple[Step, ...]:
         """Where the manifest says what drives a shot."""
@@ -705,7 +717,7 @@ def _settled(
     Of several rules, and of several characters in the order they are cast, the first that sets a setting. What is
     appended to prompts adds up. A preset starts from its own numbers: those of levels it outranks are not heard.
     """
-    said: dict[str, object] = {}
+    said: dict[str, Any] = {}
     notes: list[str] = []
     outranking = [*([override] if override is not None else []), *rules]
     upto = next((n + 1 for n, level in enumerate(outranking) if level.preset is not None), None)
@@ -722,6 +734,8 @@ def _settled(
                 first = next(iter(asked))
                 notes.append(f"{', '.join(asked)} ask for different `{key}`: {first} is cast first, and is believed")
         said[key] = value if value is not None else getattr(last, key)
+    if said["driving"] is not None and said["driving"].plate:
+        said["driving"] = None
     appended = [level.prompt_append for level in (defaults, *rules, override) if level is not None]
     said["prompt_append"] = ", ".join(text for text in appended if text) or None
     return Settled.model_validate({key: value for key, value in said.items() if value is not None}), notes

@@ -237,6 +237,7 @@ class Engine:
     ) -> None:
         self.snapshot = snapshot
         self.precision: Precision = precision
+        self.content = content
         self.rows = ROWS_GPU if device_kind() == "gpu" else ROWS_CPU
         self._answers = Answers(cache / "conditioning") if cache else None
         self._asked = {file: _identity(snapshot, file, content) for file in (T5, CLIP, TOKENIZER)}

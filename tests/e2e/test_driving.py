@@ -83,7 +83,7 @@ def keys(cut: Cut) -> list[str]:
 
 
 def test_the_model_is_shown_the_performance_and_its_mattes(driven: Cut):
-    driven.manifest["defaults"]["driving"]["start"] = 3
+    driven.manifest["defaults"]["driving"]["start_frame"] = 3
     inputs = segment_inputs(segment_of(driven))
     assert inputs.driving.shape == (9, 32, 64, 3)
     middle = inputs.driving[:, :, 16:48]
@@ -187,7 +187,7 @@ def test_a_key_holds_what_is_seen_of_the_performance(driven: Cut):
     first, *others = keys(driven)
     assert first == before[0], "only the last window sees its tenth frame"
     assert others != before[1:]
-    driven.manifest["defaults"]["driving"]["start"] = 2
+    driven.manifest["defaults"]["driving"]["start_frame"] = 2
     assert not set(keys(driven)) & {first, *others, *before}
 
 
@@ -197,9 +197,9 @@ def test_a_key_holds_what_is_seen_of_the_performance(driven: Cut):
         lambda cut: cut.manifest["defaults"].pop("driving") and cut.matte("SH010", "ada", COUNT, (20, 10, 20, 30)),
         lambda cut: write_performance(cut.folder / "performances", "walk", "lead", "other"),
         lambda cut: cut.manifest["cast"][0].update(characters=[{"id": "ada", "matte": {"sequence": "m/a.####.png"}}]),
-        lambda cut: cut.manifest["defaults"].update(pose={"strength": 0.7}),
-        lambda cut: cut.manifest["defaults"].update(pose={"end": 0.5}),
-        lambda cut: cut.manifest["shots"][0]["segments"][0].update(pose={"start": 0.5}),
+        lambda cut: cut.manifest["defaults"].update(pose_strength=0.7),
+        lambda cut: cut.manifest["defaults"].update(pose_end=0.5),
+        lambda cut: cut.manifest["shots"][0]["segments"][0].update(pose_start=0.5),
     ],
     ids=["the plate", "the same", "a matte", "strength", "end", "start of a segment"],
 )
@@ -231,10 +231,10 @@ def test_handles_end_where_the_performance_does(cut: Cut, driven: Cut):
     driven.clip("SH010", first=2, count=6, available=COUNT)
     shot = planned(driven)
     assert (shot.handles_given.head, shot.handles_given.tail) == (0, 2), "its first frame is the first of the cut"
-    driven.manifest["defaults"]["driving"]["start"] = 2
+    driven.manifest["defaults"]["driving"]["start_frame"] = 2
     shot = planned(driven)
     assert (shot.handles_given.head, shot.handles_given.tail) == (1, 2)
-    driven.manifest["defaults"]["driving"]["start"] = FRAMES - 5
+    driven.manifest["defaults"]["driving"]["start_frame"] = FRAMES - 5
     shot = planned(driven)
     assert (shot.handles_given.head, shot.handles_given.tail) == (2, 0)
 
@@ -262,11 +262,69 @@ def test_the_plan_tells_what_drives(driven: Cut, farm):
     assert "ada (blue): refs/ada.png, the whole frame" in said.out
 
 
+def test_a_range_of_the_media_is_all_there_is_of_it(driven: Cut):
+    driven.library["performances"]["walk"]["media"] = "performances/walk.[0005-0016].png"
+    shot = planned(driven)
+    assert shot.driving is not None
+    assert shot.driving.offset == 5 - FIRST_FILE
+    driven.library["performances"]["walk"]["media"] = "performances/walk.[0005-0008].png"
+    (fault,) = finish(plan(driven.write())).faults
+    assert "it has 5-8: 6 missing" in fault.what
+
+
+def test_a_shot_may_have_its_own_plate_after_all(driven: Cut):
+    driven.matte("SH010", "ada", COUNT, (20, 10, 20, 30))
+    driven.manifest["shots"] = [{"id": "SH010", "driving": {"plate": True}}]
+    shot = planned(driven)
+    assert shot.driving is None
+    assert shot.performers[0].matte is not None
+
+
+def test_each_number_of_the_pose_is_said_for_itself(driven: Cut):
+    driven.manifest["defaults"]["pose_strength"] = 0.5
+    driven.manifest["cast"][0]["pose_end"] = 0.5
+    (segment, *_) = planned(driven).segments
+    sampler = segment.sampler
+    assert (sampler.pose_strength, sampler.pose_start, sampler.pose_end) == (0.5, 0.0, 0.5)
+
+
+def test_what_is_odd_about_a_performance_is_told(driven: Cut):
+    movie = driven.folder / "walk.mov"
+    pictures = [pose_pixels(index).astype(np.float32) / 255 for index in range(FRAMES)]
+    write_movie(movie, pictures, rate=Fraction(48), timecode=None)
+    driven.library["performances"]["walk"] |= {"media": "walk.mov", "space": "ACEScg"}
+    warnings = planned_shot(driven).warnings
+    assert [note for note in warnings if note.startswith("the performance walk: ") and "ACEScg" in note]
+    assert "the performance walk: it runs at 48 frames a second, the plate at 24; taken one for one" in warnings
+    for path in (driven.folder / "performances").glob("walk.*.png"):
+        with Image.open(path) as picture:
+            picture.convert("RGBA").save(path)
+    driven.library["performances"]["walk"] |= {"media": "performances/walk.####.png", "space": "sRGB - Display"}
+    warnings = planned_shot(driven).warnings
+    assert "the performance walk: its alpha is not read; the model sees what lies under it" in warnings
+
+
+def test_paths_of_a_performance_on_another_machine_are_mapped(driven: Cut):
+    performance = driven.library.pop("performances")["walk"]
+    performance |= {
+        "media": "P:\\perf\\walk.####.png",
+        "roles": {"lead": {"sequence": "P:\\perf\\walk_{role}.####.png"}},
+    }
+    driven.manifest["defaults"]["driving"] = {"performance": performance}
+    driven.manifest["path_map"] = [{"from": "P:\\perf", "to": str(driven.folder / "performances")}]
+    shot = planned(driven)
+    assert shot.driving is not None
+    assert Path(shot.driving.clip.path) == driven.folder / "performances/walk.####.png"
+    assert shot.driving.roles[0].matte == str(driven.folder / "performances/walk_lead.####.png")
+    found = finish(plan(driven.write(), dropped=True))
+    assert not [fault for fault in found.faults if "P:" in fault.what], "an absolute path begins nowhere else"
+
+
 # --------------------------------------------------------------------------- bad input
 
 
 def short(cut: Cut) -> None:
-    cut.manifest["defaults"]["driving"]["start"] = 12
+    cut.manifest["defaults"]["driving"]["start_frame"] = 12
 
 
 def hole(cut: Cut) -> None:
@@ -311,6 +369,24 @@ def two_whole(cut: Cut) -> None:
     cut.manifest["cast"][0]["characters"] = [{"id": "ada"}, {"id": "bo"}]
 
 
+def one_of_two_shots_mistyped(cut: Cut) -> None:
+    cut.clips.clear()
+    cut.clip("SH010", first=0, count=5, available=COUNT)
+    cut.clip("SH010", first=5, count=5, available=COUNT, name="SH020")
+    cut.manifest["cast"] = [
+        {"when": {"clip": "SH010"}, "characters": [{"id": "ada", "role": "lead"}]},
+        {"when": {"clip": "SH020"}, "characters": [{"id": "ada", "role": "laed"}]},
+    ]
+
+
+def two_modes(cut: Cut) -> None:
+    cut.manifest["shots"] = [{"id": "SH010", "segments": [{"frames": [FIRST_FILE, LAST], "mode": "replacement"}]}]
+
+
+def wrong_space(cut: Cut) -> None:
+    cut.library["performances"]["walk"]["space"] = "sRGP"
+
+
 def guessed(cut: Cut) -> None:
     cut.library["performances"]["walk"]["roles"] = {"lead": {"auto": "people"}}
 
@@ -320,18 +396,18 @@ def both(cut: Cut) -> None:
 
 
 def no_step(cut: Cut) -> None:
-    cut.manifest["defaults"]["pose"] = {"start": 0.6}
+    cut.manifest["defaults"]["pose_start"] = 0.6
 
 
 def never(cut: Cut) -> None:
-    cut.manifest["defaults"]["pose"] = {"start": 0.5, "end": 0.5}
+    cut.manifest["defaults"] |= {"pose_start": 0.5, "pose_end": 0.5}
 
 
 @pytest.mark.parametrize(
     ("spoil", "code", "words"),
     [
-        (short, "SF-PLATE-MISSING", "the performance walk: the cut takes its frames 12-21, it has 1-16: 5 missing"),
-        (hole, "SF-PLATE-MISSING", "5"),
+        (short, "SF-PLATE-MISSING", "the performance walk: the shot takes its frames 12-21, it has 1-16: 5 missing"),
+        (hole, "SF-PLATE-MISSING", "the performance walk: "),
         (no_matte, "SF-MATTE-MISMATCH", "walk_lead.####.png has 9 of 10 frames; not there: 5"),
         (of_another_size, "SF-MATTE-MISMATCH", "at 5 is 32x32, the plate 64x64"),
         (nowhere, "SF-PLATE-MISSING", "the performance walk: there is no file run.####.png"),
@@ -339,12 +415,19 @@ def never(cut: Cut) -> None:
         (no_role, "SF-SUBMISSION-INVALID", "has not got the role leader"),
         (one_role_for_two, "SF-SUBMISSION-INVALID", "ada and bo both take the role lead"),
         (roles_unsaid, "SF-SUBMISSION-INVALID", "has not got a role for ada"),
+        (one_of_two_shots_mistyped, "SF-SUBMISSION-INVALID", "has not got the role laed"),
+        (
+            two_modes,
+            "SF-SUBMISSION-INVALID",
+            "is driven by a performance in animation, and a part of it is replacement",
+        ),
+        (wrong_space, "SF-COLOR-SPACE-UNKNOWN", "the performance walk: "),
         (undriven, "SF-SUBMISSION-INVALID", "no performance drives the shot"),
         (two_whole, "SF-MATTE-MISMATCH", "is the whole frame"),
         (guessed, "SF-SUBMISSION-INVALID", "`auto` mattes"),
-        (both, "SF-SUBMISSION-INVALID", "a `name` or a `performance`, one of the two"),
-        (no_step, "SF-SUBMISSION-INVALID", "none of 2 steps is between the `start` 0.6 and the `end` 1.0"),
-        (never, "SF-SUBMISSION-INVALID", "the end is the greater"),
+        (both, "SF-SUBMISSION-INVALID", "a `name`, a `performance` or `plate: true`, one of them"),
+        (no_step, "SF-SUBMISSION-INVALID", "none of 2 steps is between `pose_start` 0.6 and `pose_end` 1.0"),
+        (never, "SF-SUBMISSION-INVALID", "none of 2 steps is between `pose_start` 0.5 and `pose_end` 0.5"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -356,20 +439,25 @@ def test_a_bad_performance_is_told(driven: Cut, farm, spoil, code: str, words: s
     told = [fault for fault in said.document["faults"] if words in fault["what"]]
     assert told, said.document["faults"]
     assert all(fault["fix"] for fault in told)
+    if spoil in (unknown, no_role):
+        assert len(said.document["faults"]) == 1, "what follows from a fault is not told beside it"
 
 
 # --------------------------------------------------------------------------- how strongly
 
 
-@pytest.mark.parametrize("pose", [{"strength": 0.2}, {"start": 0.5}, {"end": 0.5}], ids=str)
+@pytest.mark.parametrize("pose", [{"pose_strength": 0.2}, {"pose_start": 0.5}, {"pose_end": 0.5}], ids=str)
 def test_a_looser_pose_gives_other_pixels(driven: Cut, farm, pose: dict[str, float]):
     submitted(driven, farm)
-    driven.manifest["defaults"]["pose"] = pose
+    driven.manifest["defaults"] |= pose
     submitted(driven, farm)
     firm, loose = (read_exr(driven.frame("SH010", FIRST_FILE, version)) for version in (1, 2))
     assert not np.array_equal(firm, loose)
     (segment, *_) = driven.take("SH010", 2).segments
-    assert segment.sampler.pose.model_dump() == {"strength": 1.0, "start": 0.0, "end": 1.0} | pose
+    assert (
+        segment.sampler.model_dump().items()
+        >= ({"pose_strength": 1.0, "pose_start": 0.0, "pose_end": 1.0} | pose).items()
+    )
 
 
 # --------------------------------------------------------------------------- mattes of sequences that are no EXR

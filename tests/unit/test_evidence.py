@@ -202,5 +202,34 @@ def test_a_share_that_is_away_is_told_by_the_sweep(root, monkeypatch: pytest.Mon
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(shutil, "rmtree", away)
-    with pytest.raises(ShareUnavailable, match="Input/output error"):
-        evidence.sweep(root, older_than_days=14)
+    (fault,) = evidence.sweep(root, older_than_days=14)
+    assert isinstance(fault, ShareUnavailable)
+    assert "Input/output error" in fault.what
+
+
+def test_the_sweep_follows_no_link_and_goes_on_past_what_stays(stage, root):
+    own = root.parent / "the artist's own"
+    own.mkdir(parents=True)
+    (own / "kept.txt").write_text("kept")
+    evidence.keep(black(stage), segment=attempt(stage), root=root)
+    (root / "A-1-00000000").symlink_to(own)
+    for path in (own, root / "SH010-1-1a2b3c4d"):
+        os.utime(path, (0, 0))
+    assert evidence.sweep(root, older_than_days=14) == []
+    assert [path.name for path in root.iterdir()] == ["A-1-00000000"]
+    assert (own / "kept.txt").is_file()
+    (root.parent / "linked").symlink_to(root)
+    assert evidence.sweep(root.parent / "linked", older_than_days=0) == []
+
+
+def test_what_was_kept_stays_until_the_next_takes_its_place(stage, root, monkeypatch: pytest.MonkeyPatch):
+    evidence.keep(black(stage), segment=attempt(stage), root=root)
+    before = kept(root)
+
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    told = evidence.keep(black(stage), segment=attempt(stage), root=root)
+    assert "what it made could not be kept" in told.why
+    assert kept(root) == before

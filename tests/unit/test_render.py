@@ -252,6 +252,22 @@ def tiny(tmp_path_factory) -> engine.Engine:
     return engine.load(folder)
 
 
+def test_an_engine_suits_what_it_was_loaded_with_alone(shot, tmp_path):
+    """Weights may be changed in place: the folder is the same, and the network in memory another."""
+    folder = tmp_path / "weights"
+    engine.write_tiny_snapshot(folder, seed=1)
+    segment = shot(weights=FileDigest(path=str(folder), sha256="a" * 64))
+    loaded = render.engine_for(segment)
+    assert render.suits(loaded, segment)
+    for other in (
+        segment.model_copy(update={"weights": FileDigest(path=str(folder), sha256="b" * 64)}),
+        segment.model_copy(update={"weights": FileDigest(path=str(tmp_path), sha256="a" * 64)}),
+        segment.model_copy(update={"sampler": segment.sampler.model_copy(update={"precision": "bf16"})}),
+    ):
+        assert not render.suits(loaded, other)
+    assert not render.suits(None, segment)
+
+
 def timecode_of(path: Path) -> str | None:
     return exr.timecode_of(exr.examine(path)[0], Fraction(24))
 
