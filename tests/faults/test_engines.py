@@ -110,12 +110,12 @@ def broken(tmp_path_factory, weights) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cage(tmp_path_factory) -> Iterator[Path]:
+def cage() -> Iterator[Path]:
     """A control group with little memory, where they can be made."""
     if "outgrowing" not in ENDINGS:
         yield Path()
         return
-    folder = MEMORY_GROUPS / tmp_path_factory.mktemp("cage").name
+    folder = MEMORY_GROUPS / f"scail2-farm-{os.getpid()}"
     folder.mkdir()
     try:
         (folder / "memory.limit_in_bytes").write_text(str(CAGE_BYTES))
