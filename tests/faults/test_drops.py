@@ -157,8 +157,10 @@ def test_nobody_is_interrupted(tmp_path):
     for thread in threads:
         thread.start()
     taken: dict[str, float] = {}
+    looked: list[float] = []
     until = time.monotonic() + 15
     while len(taken) < len(WRITERS) and time.monotonic() < until:
+        looked.append(time.monotonic())
         found = hot.poll()
         assert not any(isinstance(one, Refused) for one in found)
         for claim in claims(found):
@@ -172,8 +174,8 @@ def test_nobody_is_interrupted(tmp_path):
     assert set(taken) == {writer.__name__ for writer in WRITERS}
     waited = {name: taken[name] - done[name] for name in taken}
     assert min(waited.values()) > -0.2  # the last bytes may be there a moment before the writer says so
-    assert waited["renaming"] < SETTLE_S
-    assert waited["vouching"] < SETTLE_S
+    for name in ("renaming", "vouching"):  # counted in looks: the machine may stand still for longer than the settling
+        assert sum(done[name] < look <= taken[name] for look in looked) < SETTLE_S / POLL_S / 2
     assert all(waited[name] > 0.5 * SETTLE_S for name in ("slowly", "stalling", "preallocated", "keeping_times"))
 
 
