@@ -534,7 +534,7 @@ def _show_shot(console: Console, shot: Shot, *, folder: Path) -> None:
         where = "the whole frame" if performer.matte is None else f"matte {performer.matte}"
         lines.append(f"  {performer.id} ({performer.slot}): {stills}, {where}")
     if (driving := shot.driving) is not None:
-        moving = FrameRange(shot.frames.first + driving.offset, shot.frames.count)
+        moving = shot.frames.moved(driving.offset)
         lines.append(f"  driven by {driving.clip.path}, frames {moving}, {driving.color.space}")
     lines += [f"  {line}" for line in _scene_lines(shot)]
     lines += [f"  warning: {warning}" for warning in shot.warnings]

@@ -646,6 +646,11 @@ class Segment(Document):
     folder: str = Field(description="where this segment leaves its frames, history and report")
     history: str | None = Field(description="the folder of the previous segment")
 
+    @property
+    def driver(self) -> Driving:
+        """What moves the characters: the performance, or the plate as if it were one."""
+        return self.driving or Driving(clip=self.plate, color=self.color, offset=0, roles=self.performers)
+
 
 class Report(Document):
     """What rendering a segment came to; written last, beside its frames."""

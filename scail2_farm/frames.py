@@ -54,6 +54,10 @@ class FrameRange:
             return self
         return FrameRange(self.first - head, self.count + head + tail)
 
+    def moved(self, by: int) -> FrameRange:
+        """As many frames, that many later."""
+        return FrameRange(self.first + by, self.count)
+
     def intersection(self, other: FrameRange) -> FrameRange:
         """The frames in both; an empty range at the later start when there are none."""
         first = max(self.first, other.first)

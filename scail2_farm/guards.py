@@ -288,8 +288,7 @@ def _refuse_dead(segment: Segment, looks: Sequence[_Look]) -> None:
 
 def _driver(segment: Segment) -> Iterator[Floats]:
     """The frames of the plate, or of the performance that is shown in its place, one at a time."""
-    driving = segment.driving
-    clip, offset = (segment.plate, 0) if driving is None else (driving.clip, driving.offset)
+    clip, offset = segment.driver.clip, segment.driver.offset
     try:
         with plates.open_plate(clip.source, missing=clip.missing, stand_in=clip.stand_in) as opened:
             for frame in segment.keep.range.numbers:

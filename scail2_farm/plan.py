@@ -603,7 +603,7 @@ def _shot_json(shot: Shot) -> dict[str, object]:
         ],
         "driving": None if shot.driving is None else _driving_json(shot.driving, shot.frames),
         "segments": [
-            _numbers_json(plate, FrameRange(shot.frames.first + window.keep.first, window.keep.count))
+            _numbers_json(plate, window.keep.moved(shot.frames.first))
             | {
                 "mode": scene.mode,
                 "prompt": scene.prompt,
@@ -622,7 +622,7 @@ def _driving_json(driving: Driving, frames: FrameRange) -> dict[str, object]:
     clip = driving.clip
     return {
         "media": clip.path,
-        "frames": _numbers_json(clip, FrameRange(frames.first + driving.offset, frames.count)),
+        "frames": _numbers_json(clip, frames.moved(driving.offset)),
         "color": driving.color.model_dump(),
         "mattes": [role.matte for role in driving.roles],
     }

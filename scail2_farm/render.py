@@ -216,9 +216,7 @@ def segment_inputs(segment: Segment) -> SegmentInputs:
     """
     replace = segment.mode == "replacement"
     slots = [mattes.SLOT_NUMBERS[performer.slot] for performer in segment.performers]
-    driving = segment.driving or Driving(
-        clip=segment.plate, color=segment.color, offset=0, roles=tuple(segment.performers)
-    )
+    driving = segment.driver
     canvas, color = _canvas_driven(segment), color_of(driving)
     read_mattes = matte_reader(driving.roles, driving.clip)
     pictures: list[Floats] = []

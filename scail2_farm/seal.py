@@ -36,7 +36,7 @@ from scail2_farm.media import mattes
 from scail2_farm.media.plates import nearest
 from scail2_farm.plan import Probing
 from scail2_farm.settings import SNAPSHOT_FILES
-from scail2_farm.shots import POSE, Grid, Shot, full_pose
+from scail2_farm.shots import Grid, Shot
 from scail2_farm.shots import Use as PlannedUse
 
 RENDER_VERSION = 3
@@ -253,17 +253,16 @@ class _Keys:
         def content(path: str | None) -> str | None:
             return self._inputs.file(path).sha256 if path else None
 
-        moved = {} if driving is None else {"driving": _clip_known(driving.clip, driving.color)}
         return {
-            **moved,
             "render": RENDER_VERSION,
             **_clip_known(plate, self._shot.color),
+            "driving": None if driving is None else _clip_known(driving.clip, driving.color),
             "output": self._shot.output.model_dump(),
             "timecode": None if plate.timecode_start is None else plate.timecode_start - plate.frames.first,
             "performers": [
                 {
                     "slot": performer.slot,
-                    **({} if performer.matte is not None else {"whole": True}),
+                    "whole": performer.matte is None,
                     "seen": None if performer.seen is None else performer.seen.model_dump(),
                     "references": [[content(r.image), content(r.mask)] for r in performer.references],
                 }
@@ -317,7 +316,7 @@ def _clip_known(clip: PlateSource, color: PlateColor) -> dict[str, object]:
 @lru_cache(maxsize=256)
 def _scene_known(mode: str, prompt: str, negative_prompt: str, seed: int, sampler: Sampler, canvas: CanvasSize) -> str:
     """What a segment is rendered with, as a line; what the numbers of its sampler are called is not in it."""
-    numbers = sampler.model_dump(exclude={"preset", *(POSE if full_pose(sampler) else ())})
+    numbers = sampler.model_dump(exclude={"preset"})
     return _sorted_json([mode, prompt, negative_prompt, seed, numbers, canvas.model_dump(mode="json")])
 
 

@@ -93,8 +93,6 @@ MANY = 3  # identities, from which a distilled adapter is known to mix them up (
 DEFAULT_SIZE = (832, 480)
 PRESET_SIZES: Mapping[Preset, tuple[int, int]] = {"preview": (512, 288)}
 """The sizes of presets that have one of their own, where none is said."""
-POSE = ("pose_strength", "pose_start", "pose_end")
-FULL_POSE = (1.0, 0.0, 1.0)
 KEPT = 4096  # documents that many shots of a long cut have in common
 SCALE_TOLERANCE = 1.15  # beyond it a reference as given would make the character visibly too large or too small
 
@@ -167,17 +165,10 @@ def sampler(settings: Settled) -> Sampler:
         settings.shift or shift,
         guidance if settings.guidance is None else settings.guidance,
         settings.precision or "f32",
-        *(full if said is None else said for full, said in zip(FULL_POSE, _pose(settings), strict=True)),
+        1.0 if settings.pose_strength is None else settings.pose_strength,
+        settings.pose_start or 0.0,
+        settings.pose_end or 1.0,
     )
-
-
-def _pose(settings: Settled) -> tuple[float | None, float | None, float | None]:
-    return settings.pose_strength, settings.pose_start, settings.pose_end
-
-
-def full_pose(numbers: Sampler) -> bool:
-    """Whether the movements are shown at every step, and as they are."""
-    return (numbers.pose_strength, numbers.pose_start, numbers.pose_end) == FULL_POSE
 
 
 @lru_cache(maxsize=KEPT)
@@ -253,7 +244,7 @@ class _Driven:
     @property
     def frames(self) -> FrameRange:
         """The plate frames it has an answer to."""
-        return FrameRange(self.probe.frames.first - self.offset, self.probe.frames.count)
+        return self.probe.frames.moved(-self.offset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,7 +312,7 @@ class _Seen:
 
     def anyone(self, frames: FrameRange) -> bool:
         """Whether he is seen in any of these plate frames; raises MatteMismatch for a matte that no longer reads."""
-        return self.presence is None or self.presence.anyone(FrameRange(frames.first + self.offset, frames.count))
+        return self.presence is None or self.presence.anyone(frames.moved(self.offset))
 
 
 _Checked = tuple[Literal["plate", "matte"], FramePattern, tuple[int, int]]
@@ -492,12 +483,13 @@ class ShotPlanner:
 
         `space` is what is said of a performance beside its media.
         """
-        known = source, clip.space if clip is not None else None, space
+        editorial = clip.space if clip is not None else None
+        known = source, editorial, space
         if known in self._decisions:
             return self._decisions[known]
         said = Said(
             manifest=space or self._space(source),
-            editorial=clip.space if clip is not None else None,
+            editorial=editorial,
             default=self.manifest.document.color.defaults.of(probe.kind),
         )
         if self._config is None:
@@ -697,7 +689,7 @@ class ShotPlanner:
             found = self._seen(draft, member, draft.mattes[index], draft.probe, frames, warnings, nobody, holes=holes)
             seen = found
             if driven is not None:
-                moving = FrameRange(frames.first + driven.offset, frames.count)
+                moving = frames.moved(driven.offset)
                 nobody = f"nobody in the performance {driven.name} moves him"
                 seen = self._seen(draft, member, driven.mattes[index], driven.probe, moving, warnings, nobody)
                 seen = seen and replace(seen, offset=seen.offset + driven.offset)
@@ -739,7 +731,7 @@ class ShotPlanner:
         if pattern is None:
             return _Seen(presence=None, offset=0, box=(0, 0, probe.width, probe.height))
         stand_in = None if draft.stand_in == "error" else draft.stand_in
-        wanted = FrameRange(frames.first + offset, frames.count)
+        wanted = frames.moved(offset)
         allowed = [hole + offset for hole in holes]
         faults = self._check_matte(pattern, wanted, allowed, size=(probe.width, probe.height))
         if not faults:
@@ -827,7 +819,7 @@ class ShotPlanner:
             self._blame(casting, fault)
         driven = first.driven
         if driven is not None:
-            moving = FrameRange(frames.first + driven.offset, frames.count)
+            moving = frames.moved(driven.offset)
             for fault in self._check_clip(driven.source, driven.probe, moving):
                 self._blame(casting, _of_performance(fault, driven.name))
         warnings = list(dict.fromkeys(note for draft in group for note in draft.notes))

@@ -163,7 +163,7 @@ def pull(
     out().print(f"fetched and checked: {folder}", markup=False)
 
 
-# ---- under "telling"
+# --------------------------------------------------------------------------- telling
 
 
 @contextmanager

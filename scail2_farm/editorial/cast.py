@@ -536,10 +536,12 @@ class _Caster:
 
     def _check_modes(self, draft: _Draft) -> None:
         """Segments of a driven shot in another mode than its own: of the two, one takes the whole frame."""
+        if draft.override is None:
+            return
         own = draft.settings.mode or "replacement"
-        for entry in draft.override.segments if draft.override is not None else ():
+        for entry in draft.override.segments:
             if entry.mode not in (None, own):
-                index = self._shots.index(draft.override) if draft.override is not None else 0
+                index = self.entries[draft.override.id]
                 what = f"the shot {draft.shot} is driven by a performance in {own}, and a part of it is {entry.mode}"
                 where = self.manifest.where("shots", index, "segments", shot=draft.shot)
                 fix = "say one mode for the whole shot"
@@ -549,7 +551,7 @@ class _Caster:
         """Where the manifest says what drives a shot."""
         driving = draft.settings.driving
         if draft.override is not None and draft.override.driving == driving:
-            return "shots", self._shots.index(draft.override), "driving"
+            return "shots", self.entries[draft.override.id], "driving"
         entries = self.manifest.document.cast
         by = next((index for index in draft.matched if entries[index].driving == driving), None)
         return ("defaults", "driving") if by is None else ("cast", by, "driving")

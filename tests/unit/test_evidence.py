@@ -5,20 +5,10 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+from farm_shots import sealed
 
 from scail2_farm import evidence
-from scail2_farm.documents import (
-    CanvasSize,
-    FileDigest,
-    Performer,
-    PlateColor,
-    PlateSource,
-    Reference,
-    Sampler,
-    Segment,
-    Span,
-    read_document,
-)
+from scail2_farm.documents import Segment, read_document
 from scail2_farm.errors import GuardFailed, ShareUnavailable, Where
 
 KEY = "1a2b3c4d" * 8
@@ -34,46 +24,7 @@ def attempt(stage: Path, *, key: str = KEY, made: bytes | None = b"black") -> Se
     if made is not None:
         (stage / "history.npy").write_bytes(made)
         (stage / "report.json").write_text("{}")
-    plate = PlateSource(
-        kind="exr",
-        path="/p/plate.####.exr",
-        frames=Span(first=1001, count=2),
-        width=64,
-        height=32,
-        rate=24,  # pyright: ignore[reportArgumentType]
-        timecode_start=None,
-    )
-    performer = Performer(
-        id="ada",
-        slot="blue",
-        references=(Reference(image="/r/ada.png", mask=None),),
-        seen=None,
-        prompt="",
-        matte="/m/ada.####.png",
-        matte_offset=0,
-    )
-    return Segment(
-        key=key,
-        shot="SH010",
-        index=0,
-        count=2,
-        window=Span(first=1001, count=5),
-        overlap=0,
-        keep=Span(first=1001, count=2),
-        leave=5,
-        plate=plate,
-        color=PlateColor(config="c", space="sRGB", decided_by="the test"),
-        canvas=CanvasSize(width=64, height=32, active=(0, 0, 64, 32)),
-        mode="replacement",
-        prompt="",
-        negative_prompt="",
-        seed=1,
-        sampler=Sampler(preset="preview", solver="euler", steps=2, shift=5.0, guidance=1.0),
-        performers=(performer,),
-        weights=FileDigest(path="/w", sha256=""),
-        folder=str(stage),
-        history=None,
-    )
+    return sealed("SH010", [key]).segment(0, work=stage.parent, folder=stage)
 
 
 def black(stage: Path) -> GuardFailed:
